@@ -1,0 +1,225 @@
+"""Releasable updates under training: a LoRA adapter or all the weights (paper, Eq. 1, 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from trap2 import files
+from trap2.seeding import seed_of
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+CHECKPOINT_FILE = "model.safetensors"
+# The prefix that PEFT gives to the modules of the model it wraps.
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """A LoRA adapter's form (paper, Appendix D.3).
+
+    Attributes:
+        rank: r ≥ 1.
+        alpha: α; the nominal scale is α / r (α / √r with ``rslora``), 1 in the paper.
+        dropout: the rate on the adapter's input, 0 ≤ dropout < 1.
+        rslora: scale by α / √r.
+    """
+
+    rank: int = 16
+    alpha: float = 16
+    dropout: float = 0.1
+    rslora: bool = False
+
+
+class TrainableUpdate(Protocol):
+    """What training needs of an update ΔW on a frozen base W0."""
+
+    module: nn.Module
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The tensors to optimise."""
+
+    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
+        """The tower's output (batch, d) at the weights W0 + s·ΔW (Eq. 5)."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The update's tensors by name, detached but not copied."""
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set the update to a state that :meth:`state` gave."""
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files that are released."""
+
+
+class LoraUpdate:
+    """ΔW = BA on the given linear layers of a vision tower, through PEFT."""
+
+    def __init__(
+        self, tower: nn.Module, targets: list[str], settings: AdapterSettings, seed: int
+    ) -> None:
+        """Attach a fresh adapter (B = 0) to ``tower``, in place.
+
+        Args:
+            tower: the frozen base.
+            targets: full names of the ``nn.Linear`` modules to adapt.
+            settings: the adapter's form.
+            seed: seeds the initial A.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        self.config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=targets,
+            use_rslora=settings.rslora,
+            bias="none",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(seed, "lora initialisation"))
+            self.module: nn.Module = get_peft_model(tower, self.config)
+        from peft.tuners.lora import LoraLayer
+
+        self._layers = [m for m in self.module.modules() if isinstance(m, LoraLayer)]
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    @contextmanager
+    def _scaled(self, s: float) -> Iterator[None]:
+        nominal = [layer.scaling["default"] for layer in self._layers]
+        for layer, scale in zip(self._layers, nominal, strict=True):
+            layer.scaling["default"] = s * scale
+        try:
+            yield
+        finally:
+            for layer, scale in zip(self._layers, nominal, strict=True):
+                layer.scaling["default"] = scale
+
+    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
+        with self._scaled(s):
+            return self.module(images)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        from peft import get_peft_model_state_dict
+
+        return {k: v.detach() for k, v in get_peft_model_state_dict(self.module).items()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(self.module, dict(state))
+
+    def save(self, folder: str | Path) -> None:
+        """Write a PEFT adapter: ``adapter_model.safetensors`` and ``adapter_config.json``."""
+        config = self.config.to_dict()
+        config["inference_mode"] = True
+        files.write_tensors(Path(folder) / ADAPTER_FILES[0], self.state(), {"format": "pt"})
+        files.write_json(Path(folder) / ADAPTER_FILES[1], _jsonable(config))
+
+
+class FullUpdate:
+    """ΔW_t = W_t − W0 for every parameter of the vision tower (paper, Section 5)."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        """Make every parameter of ``tower`` trainable, in place; its weights now are W0."""
+        self.module = tower
+        for parameter in tower.parameters():
+            parameter.requires_grad_(True)
+        self._base = {n: p.detach().clone() for n, p in tower.named_parameters()}
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
+    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
+        if s == 1.0:
+            return self.module(images)
+        scaled = {
+            name: self._base[name] + s * (parameter - self._base[name])
+            for name, parameter in self.module.named_parameters()
+        }
+        return torch.func.functional_call(self.module, scaled, (images,))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {n: p.detach() for n, p in self.module.named_parameters()}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(state[name])
+
+    def save(self, folder: str | Path) -> None:
+        """Write all the tower's parameters W_t as ``model.safetensors``."""
+        files.write_tensors(Path(folder) / CHECKPOINT_FILE, self.state())
+
+
+def _jsonable(value: Any) -> Any:
+    """PEFT's configuration with sets sorted and enumerations by value, so that bytes repeat."""
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return getattr(value, "value", value)
+
+
+def nominal_scale(config: Mapping[str, Any]) -> float:
+    """The scale that an adapter's configuration puts on BA: α / r, or α / √r with rsLoRA."""
+    rank, alpha = config["r"], config["lora_alpha"]
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Read a PEFT LoRA adapter without PEFT.
+
+    Returns:
+        For each adapted weight's name in the tower (``….q_proj.weight``) the pair B
+        (d_out, r), A (r, d_in), with the adapter's nominal scale folded into B, so that
+        ΔW = BA.
+
+    Raises:
+        FileError: the adapter cannot be read, is not plain LoRA, or lacks one of a pair.
+    """
+    weights_path, config_path = (Path(folder) / name for name in ADAPTER_FILES)
+    config = files.read_json(config_path)
+    _check_plain_lora(config, config_path)
+    tensors = files.read_tensors(weights_path)
+    factors = {}
+    for name in sorted(tensors):
+        if not name.endswith(".lora_A.weight"):
+            continue
+        module = name.removesuffix(".lora_A.weight")
+        try:
+            a, b = tensors[name], tensors[f"{module}.lora_B.weight"]
+        except KeyError:
+            raise files.FileError(f"{weights_path}: '{module}' has lora_A but no lora_B") from None
+        layer = f"{module.removeprefix(PEFT_PREFIX)}.weight"
+        factors[layer] = (b * nominal_scale(config), a)
+    if len(tensors) != 2 * len(factors) or not factors:
+        extra = [n for n in tensors if not n.endswith((".lora_A.weight", ".lora_B.weight"))]
+        raise files.FileError(
+            f"{weights_path}: not a plain LoRA adapter; unexpected tensors: {extra[:3] or 'none'}"
+        )
+    return factors
+
+
+def _check_plain_lora(config: Any, path: Path) -> None:
+    if not isinstance(config, dict) or not {"r", "lora_alpha"} <= config.keys():
+        raise files.FileError(f"{path}: not a LoRA configuration (no 'r' or 'lora_alpha')")
+    for key in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
+        if config.get(key):
+            raise files.FileError(
+                f"{path}: '{key}' is set to {config[key]}; only plain LoRA and rsLoRA adapters "
+                "with one rank can be read as ΔW = BA"
+            )
+    if config.get("bias", "none") != "none":
+        raise files.FileError(f"{path}: 'bias' is '{config['bias']}'; only 'none' can be merged")

@@ -1,0 +1,116 @@
+"""The TRAP² objective (paper, Eq. 4–9 and Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+# w(s) of Eq. 8: Section 5 uses 1/s by default, the language-model runs 1/√s.
+WEIGHTINGS: dict[str, Callable[[float], float]] = {
+    "1/s": lambda s: 1.0 / s,
+    "1/sqrt(s)": lambda s: 1.0 / math.sqrt(s),
+    "1": lambda s: 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Trap2:
+    """The settings of Eq. 8 and 9.
+
+    Attributes:
+        weight: λ ≥ 0, the trade-off between standalone utility and sensitivity to scaling.
+        weighting: the name of w(s) in :data:`WEIGHTINGS`.
+        s_min: the smallest off-nominal scale, 0 < s_min < 1 − delta.
+        s_max: the largest off-nominal scale, s_max > 1 + delta.
+        delta: the margin around the nominal scale s = 1 that is never drawn, 0 < delta < 1.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    weight: float
+    weighting: str = "1/s"
+    s_min: float = 0.05
+    s_max: float = 2.0
+    delta: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"λ is {self.weight}; it must be a number ≥ 0")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"w(s) is '{self.weighting}'; it must be one of {list(WEIGHTINGS)}")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"delta is {self.delta}; it must lie between 0 and 1")
+        if not 0 < self.s_min < 1 - self.delta:
+            raise ValueError(
+                f"s_min is {self.s_min}; it must lie between 0 and 1 − delta = {1 - self.delta:g}"
+            )
+        if not self.s_max > 1 + self.delta:
+            raise ValueError(
+                f"s_max is {self.s_max}; it must exceed 1 + delta = {1 + self.delta:g}"
+            )
+
+    def draw_scale(self, generator: np.random.Generator) -> float:
+        """One s ~ Unif([s_min, 1 − δ] ∪ [1 + δ, s_max]) (Algorithm 1, line 6).
+
+        One uniform number covers both intervals in proportion to their lengths, which is the
+        same law as drawing from [s_min, s_max] and rejecting the margin.
+        """
+        below = (1 - self.delta) - self.s_min
+        above = self.s_max - (1 + self.delta)
+        position = generator.uniform(0.0, below + above)
+        if position <= below:
+            return self.s_min + position
+        return 1 + self.delta + (position - below)
+
+    def off_nominal_weight(self, s: float) -> float:
+        """λ · w(s), the factor of the off-nominal loss in Eq. 9."""
+        return self.weight * WEIGHTINGS[self.weighting](s)
+
+
+def accumulate_gradient(
+    loss_at: Callable[[float], torch.Tensor],
+    trap2: Trap2 | None,
+    s: float,
+    share: float = 1.0,
+) -> tuple[float, float]:
+    """Add the gradient of J = L(W0 + ΔW) − λ · w(s) · L(W0 + s·ΔW) to the parameters' ``.grad``.
+
+    The two terms are differentiated one after the other, which needs the activations of one
+    pass at a time.  Both passes see the same random state, hence the same dropout mask.
+
+    Args:
+        loss_at: the mini-batch loss at a given scale of the update (Eq. 5), a scalar tensor.
+        trap2: the objective's settings; ``None`` is standard fine-tuning (λ = 0).
+        s: the off-nominal scale of this step.
+        share: factor on both terms, 1 / (number of micro-batches) under accumulation.
+
+    Returns:
+        The nominal and the unweighted off-nominal loss (nan where it is not computed).
+    """
+    if trap2 is None or trap2.weight == 0:
+        nominal = loss_at(1.0)
+        (share * nominal).backward()
+        return nominal.item(), math.nan
+    state = _random_state()
+    nominal = loss_at(1.0)
+    (share * nominal).backward()
+    _set_random_state(state)
+    off_nominal = loss_at(s)
+    (-share * trap2.off_nominal_weight(s) * off_nominal).backward()
+    return nominal.item(), off_nominal.item()
+
+
+def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
+
+
+def _set_random_state(state: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1])
