@@ -121,6 +121,14 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text metadata in a safetensors file's header, empty if it has none."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, as lower-case hexadecimal."""
     with open(path, "rb") as file:
