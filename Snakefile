@@ -1,0 +1,28 @@
+# TRAP²: every table and figure of "Making Models Unmergeable via Scaling-Sensitive Loss
+# Landscape", from data to rendered artifact.  Start with README.md.
+
+from snakemake.utils import min_version
+
+min_version("9.6")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/model.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/protect.smk"
+include: "workflow/rules/merge.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    """The configured suite's tables and figures, under results/."""
+    default_target: True
+    localrule: True
+    input:
+        expand("results/{artifact}", artifact=DEFAULT_ARTIFACTS),

@@ -1,0 +1,194 @@
+# What every stage needs: the checked configuration, names of files, and who depends on what.
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from trap2 import configuration, provenance
+
+SUITES = ROOT / "config" / "suites"
+_suites = {}
+
+
+def suite_of(wildcards):
+    """The settings of the suite that a job belongs to, checked once."""
+    name = wildcards if isinstance(wildcards, str) else wildcards.suite
+    if name not in _suites:
+        try:
+            _suites[name] = configuration.load_suite(name, SUITES)
+            if workflow.is_main_process:
+                configuration.check_merging(name, _suites[name])
+        except configuration.ConfigurationError as error:
+            raise WorkflowError(str(error)) from None
+    return _suites[name]
+
+
+try:
+    config = configuration.check_config(config, SUITES)
+except configuration.ConfigurationError as error:
+    raise WorkflowError(str(error)) from None
+suite_of(config["suite"])
+
+
+wildcard_constraints:
+    suite=r"[a-z0-9-]+",
+    backbone=r"[A-Za-z0-9_-]+",
+    release=r"lora|full",
+    task=r"[A-Za-z0-9_]+",
+    resolution=r"\d+",
+    lambda_text=r"\d+\.\d+|\d+e-\d+|\d+\.\d+e-\d+",
+    protection=r"[a-z0-9-]+",
+    protected=r"[A-Za-z0-9_]+",
+    split=r"train|val|test",
+
+
+DEFAULT_ARTIFACTS = [
+    "table1.csv",
+    "table2.csv",
+    "cells.csv",
+    "figure2.pdf",
+    "figure2.png",
+    "figure5.pdf",
+    "figure5.png",
+]
+UPDATE_FILES = {
+    "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
+    "full": ["model.safetensors", "update.json"],
+}
+BACKBONE = "results/{suite}/{backbone}"
+UPDATE = BACKBONE + "/{release}/{task}"
+
+
+def code(script):
+    """A digest of a script and of the library behind it: a parameter that reruns its rule."""
+    return provenance.code_digest(ROOT / "workflow" / "scripts" / script)
+
+
+def prepared(suite, backbone, task, splits):
+    """The prepared files of a task at a backbone's resolution, the manifest last."""
+    resolution = suite_of(suite)["backbones"][backbone]["resolution"]
+    folder = f"results/{suite}/data/{task}/{resolution}"
+    arrays = [f"{folder}/{split}.{kind}.npy" for split in splits for kind in ("images", "labels")]
+    return [*arrays, f"{folder}/manifest.json"]
+
+
+def heads(wildcards):
+    """The zero-shot heads of all tasks of a backbone."""
+    folder = BACKBONE.format_map(wildcards) + "/heads"
+    return [f"{folder}/{task}.safetensors" for task in suite_of(wildcards)["tasks"]]
+
+
+def update_files(wildcards, task, protection):
+    """The files of one released update."""
+    folder = UPDATE.format_map(dict(wildcards) | {"task": task}) + f"/{protection}"
+    return [f"{folder}/{name}" for name in UPDATE_FILES[wildcards.release]]
+
+
+def update_records(wildcards, protection):
+    """The records (update.json) of one protection, task by task."""
+    return [update_files(wildcards, task, protection)[-1] for task in suite_of(wildcards)["tasks"]]
+
+
+def merge_cells(suite):
+    """Every (method, space) of a suite's merging section, in its order."""
+    methods = suite_of(suite)["merging"]["methods"]
+    return [(method, space) for method, spaces in methods.items() for space in spaces]
+
+
+def merged_tasks(suite, protection):
+    """The tasks that are protected in turn; nothing is protected in the unprotected merge."""
+    return ["none"] if protection == "unprotected" else suite_of(suite)["tasks"]
+
+
+def backbones_of(suite, release):
+    """The backbones that a suite trains in a release format."""
+    return suite_of(suite)["releases"].get(release, {"backbones": []})["backbones"]
+
+
+def protections_of(suite):
+    return ["unprotected", *suite_of(suite)["protections"]]
+
+
+def training_settings(wildcards):
+    """How an update is trained, without the λ grid: a changed grid reruns no other training."""
+    settings = suite_of(wildcards)["releases"][wildcards.release]
+    return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
+
+
+def objective_settings(wildcards):
+    """The objective's settings, without the rule that chooses λ afterwards."""
+    settings = suite_of(wildcards)["trap2"]
+    return {key: value for key, value in settings.items() if key != "tolerance"}
+
+
+def lambda_candidates(wildcards):
+    """The TRAP² updates of a task, one for each λ of its grid: their files, flat."""
+    lambdas = configuration.lambdas_of(suite_of(wildcards), wildcards.release, wildcards.task)
+    folder = UPDATE.format_map(wildcards) + "/trap2"
+    names = UPDATE_FILES[wildcards.release]
+    return [f"{folder}/lambda~{text}/{name}" for text in lambdas for name in names]
+
+
+def evaluation_batch_size(wildcards):
+    """Images a forward pass of an evaluation."""
+    settings = suite_of(wildcards)["releases"][wildcards.release]
+    return settings["optimisation"].get("evaluation_batch_size", 256)
+
+
+def merges(suite, release):
+    """All merge files of a suite and release."""
+    return [
+        f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
+        for backbone in backbones_of(suite, release)
+        for protection in protections_of(suite)
+        for protected in merged_tasks(suite, protection)
+    ]
+
+
+def records(suite, release):
+    """The records of all released updates of a suite and release."""
+    return [
+        f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json"
+        for backbone in backbones_of(suite, release)
+        for protection in protections_of(suite)
+        for task in suite_of(suite)["tasks"]
+    ]
+
+
+def zero_shot_records(suite, release):
+    """The zero-shot scores that go with a suite's updates."""
+    return [
+        f"results/{suite}/{backbone}/heads/{task}.json"
+        for backbone in backbones_of(suite, release)
+        for task in suite_of(suite)["tasks"]
+    ]
+
+
+def table_columns(wildcards):
+    """The columns of Tables 2 and 4; whole checkpoints are merged in Full space only."""
+    release = MERGED_RELEASE[wildcards.number]
+    return [
+        f"{method}-{space}"
+        for method, space in merge_cells(wildcards.suite)
+        if release == "lora" or space == "Full"
+    ]
+
+
+def scale_profiles(suite):
+    """The scale sweeps behind Figures 2 and 5: unprotected and TRAP² adapters."""
+    backbone = suite_of(suite)["figures"]["backbone"]
+    return [
+        f"results/{suite}/{backbone}/lora/scales/{protection}.json"
+        for protection in ("unprotected", "trap2")
+    ]
+
+
+def figure_zero_shot(suite):
+    """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
+    figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
+    ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
+    return [f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered]

@@ -1,0 +1,39 @@
+# Evaluation: what an update does at other scales than 1 (Figures 2 and 5).
+#
+# Needs one backbone's released updates; makes .../scales/{protection}.json.
+
+
+rule profile_scales:
+    """Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release})."""
+    input:
+        tower=BACKBONE + "/tower.safetensors",
+        heads=heads,
+        data=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in prepared(w.suite, w.backbone, task, ["test"])
+        ],
+        updates=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in update_files(w, task, w.protection)
+        ],
+    output:
+        BACKBONE + "/{release}/scales/{protection}.json",
+    log:
+        "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.log",
+    benchmark:
+        "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.benchmark.tsv"
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        tasks=lambda w: suite_of(w)["tasks"],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: evaluation_batch_size(w),
+        device=config["device"],
+        code=code("profile_scales.py"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    script:
+        "../scripts/profile_scales.py"

@@ -1,0 +1,87 @@
+# Fine-tuning: one update a task, unprotected or with TRAP² for one λ of the grid.
+#
+# Needs the base, the head and the prepared data of the task; makes the update's files and its
+# record update.json under results/{suite}/{backbone}/{release}/{task}/.
+
+
+rule finetune_unprotected:
+    """Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release})."""
+    input:
+        tower=BACKBONE + "/tower.safetensors",
+        head=BACKBONE + "/heads/{task}.safetensors",
+        data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
+    output:
+        expand(
+            BACKBONE + "/{{release,lora}}/{{task}}/unprotected/{name}",
+            name=UPDATE_FILES["lora"],
+            allow_missing=True,
+        ),
+    log:
+        "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.log",
+    benchmark:
+        "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.benchmark.tsv"
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        release=lambda w: training_settings(w),
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        seed=config["seed"],
+        device=config["device"],
+        code=code("finetune_unprotected.py"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    script:
+        "../scripts/finetune_unprotected.py"
+
+
+use rule finetune_unprotected as finetune_unprotected_full with:
+    output:
+        expand(
+            BACKBONE + "/{{release,full}}/{{task}}/unprotected/{name}",
+            name=UPDATE_FILES["full"],
+            allow_missing=True,
+        ),
+
+
+rule finetune_trap2:
+    """Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release})."""
+    input:
+        tower=BACKBONE + "/tower.safetensors",
+        head=BACKBONE + "/heads/{task}.safetensors",
+        data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
+    output:
+        expand(
+            BACKBONE + "/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            name=UPDATE_FILES["lora"],
+            allow_missing=True,
+        ),
+    log:
+        "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.log",
+    benchmark:
+        "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.benchmark.tsv"
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        release=lambda w: training_settings(w),
+        trap2=lambda w: objective_settings(w),
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        seed=config["seed"],
+        device=config["device"],
+        code=code("finetune_trap2.py"),
+    threads: 1
+    # The longest trainings first, so that none is left over at the end.
+    priority: 10
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    script:
+        "../scripts/finetune_trap2.py"
+
+
+use rule finetune_trap2 as finetune_trap2_full with:
+    output:
+        expand(
+            BACKBONE + "/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            name=UPDATE_FILES["full"],
+            allow_missing=True,
+        ),

@@ -1,0 +1,66 @@
+# Merging: one protected update with the other tasks' unprotected ones (the paper's eight trials).
+#
+# Needs the released updates, the base, heads and data of all tasks; makes
+# results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json, where `protected` is
+# the protected task, or `none` for the merge of unprotected updates.
+
+
+rule sweep_merges:
+    """Merge on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection} ({wildcards.release})."""
+    input:
+        tower=BACKBONE + "/tower.safetensors",
+        heads=heads,
+        data=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
+        ],
+        updates=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in update_files(
+                w, task, w.protection if task == w.protected else "unprotected"
+            )
+        ],
+        references=lambda w: update_records(w, "unprotected"),
+    output:
+        # One job computes all cells, because loading the library, the model and the data
+        # costs more than a cell; it keeps the cells of an earlier run that are still valid.
+        update(BACKBONE + "/{release}/merges/{protection}/{protected}.json"),
+    log:
+        "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.log",
+    benchmark:
+        "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.benchmark.tsv"
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        tasks=lambda w: suite_of(w)["tasks"],
+        merging=lambda w: suite_of(w)["merging"],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: evaluation_batch_size(w),
+        device=config["device"],
+        code=code("sweep_merges.py"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    script:
+        "../scripts/sweep_merges.py"
+
+
+rule collect_cells:
+    """Collect the merges of the {wildcards.suite} suite, a row each."""
+    input:
+        lambda w: merges(w.suite, "lora"),
+    output:
+        "results/{suite}/cells.csv",
+    log:
+        "logs/{suite}/collect_cells.log",
+    params:
+        tasks=lambda w: suite_of(w)["tasks"],
+        code=code("collect_cells.py"),
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    script:
+        "../scripts/collect_cells.py"

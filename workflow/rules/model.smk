@@ -1,0 +1,54 @@
+# Models: the base W0 and its zero-shot heads.
+#
+# Needs the prepared data (class names, prompt templates, images to score zero-shot); makes
+# results/{suite}/{backbone}/base.safetensors (the whole CLIP),
+# tower.safetensors (its vision tower, W0, under the names that updates use) and
+# heads/{task}.safetensors.
+
+
+rule pretrain_base:
+    """Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})."""
+    output:
+        weights=BACKBONE + "/base.safetensors",
+        tower=BACKBONE + "/tower.safetensors",
+        record=BACKBONE + "/base.json",
+    log:
+        "logs/{suite}/pretrain_base/{backbone}.log",
+    benchmark:
+        "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        tasks=lambda w: suite_of(w)["tasks"],
+        seed=config["seed"],
+        code=code("pretrain_base.py"),
+    threads: 1
+    # Everything waits for the bases: start them first.
+    priority: 100
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/pretrain_base.py"
+
+
+rule build_head:
+    """Build the zero-shot head of {wildcards.task} for {wildcards.backbone} and score it."""
+    input:
+        base=BACKBONE + "/base.safetensors",
+        data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
+    output:
+        head=BACKBONE + "/heads/{task}.safetensors",
+        record=BACKBONE + "/heads/{task}.json",
+    log:
+        "logs/{suite}/build_head/{backbone}-{task}.log",
+    params:
+        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        device=config["device"],
+        code=code("build_head.py"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    script:
+        "../scripts/build_head.py"

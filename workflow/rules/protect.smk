@@ -1,0 +1,36 @@
+# Protection: the update that a maker would release.
+#
+# Needs the fine-tuned updates; makes results/{suite}/{backbone}/{release}/{task}/{protection}/.
+
+
+rule select_lambda:
+    """Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release})."""
+    input:
+        unprotected=UPDATE + "/unprotected/update.json",
+        candidates=lambda_candidates,
+    output:
+        expand(
+            BACKBONE + "/{{release,lora}}/{{task}}/trap2/{name}",
+            name=UPDATE_FILES["lora"],
+            allow_missing=True,
+        ),
+    log:
+        "logs/{suite}/select_lambda/{backbone}-{release}-{task}.log",
+    params:
+        tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
+        code=code("select_lambda.py"),
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    script:
+        "../scripts/select_lambda.py"
+
+
+use rule select_lambda as select_lambda_full with:
+    output:
+        expand(
+            BACKBONE + "/{{release,full}}/{{task}}/trap2/{name}",
+            name=UPDATE_FILES["full"],
+            allow_missing=True,
+        ),

@@ -1,0 +1,33 @@
+"""Build a task's zero-shot head from the text tower and score the base model with it."""
+
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.clip.backbones import build_clip, vision_tower
+from trap2.clip.heads import tokenizer_for, write_head, zero_shot_head
+from trap2.evaluation import score
+
+with job.running(snakemake) as say:
+    names = dict(snakemake.wildcards)
+    backbone = snakemake.params.backbone
+    device = job.device(snakemake.params.device, snakemake.threads)
+    data = list(snakemake.input.data)
+    manifest = files.read_json(Path(data[0]).parent / "manifest.json")
+    clip = build_clip(backbone["architecture"], Path(snakemake.input.base)).to(device)
+    names_of_classes, templates = manifest["class_names"], manifest["templates"]
+    head = zero_shot_head(clip, tokenizer_for(clip), names_of_classes, templates)
+    tower = vision_tower(clip)
+    record = names | {"protection": "zero-shot", "templates": templates}
+    for split in ("val", "test"):
+        result = score(
+            tower,
+            head,
+            snakemake.params.logit_scale,
+            released.open_task(data, names["task"], split),
+            batch_size=256,
+            device=device,
+        )
+        record[split] = released.score_record(result)
+        say(f"zero-shot {split} accuracy {result.accuracy:.2f} %")
+    write_head(snakemake.output.head, head, names_of_classes)
+    files.write_json(snakemake.output.record, record)

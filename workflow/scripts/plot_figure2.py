@@ -1,0 +1,14 @@
+"""Plot Figure 2: loss and accuracy of one task over the scale of its update."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figures import figure2
+
+with job.running(snakemake) as say:
+    task = snakemake.params.figures["task"]
+    records = [files.read_json(path) for path in snakemake.input.profiles]
+    profiles = {record["protection"]: record["profiles"][task] for record in records}
+    zero_shot = files.read_json(snakemake.input.zero_shot)["test"]["accuracy"]
+    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, task {task}, test split"
+    style.save(figure2(profiles, zero_shot, about), list(snakemake.output))
+    say("plotted")

@@ -1,0 +1,15 @@
+"""Plot Figure 5: every task's update scaled as averaging N updates would scale it."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figures import figure5
+
+with job.running(snakemake) as say:
+    records = [files.read_json(path) for path in snakemake.input.profiles]
+    profiles = {record["protection"]: record["profiles"] for record in records}
+    scored = [files.read_json(path) for path in snakemake.input.zero_shot]
+    zero_shot = {record["task"]: record["test"]["accuracy"] for record in scored}
+    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
+    figure = figure5(profiles, zero_shot, snakemake.params.tasks, about)
+    style.save(figure, list(snakemake.output))
+    say("plotted")

@@ -1,0 +1,24 @@
+"""Pretrain a tiny CLIP on captions of the demo tasks' clean renderings."""
+
+from trap2 import files, job
+from trap2.clip.backbones import build_clip
+from trap2.clip.pretraining import pretrain
+from trap2.provenance import versions
+from trap2.released import tower_tensors
+
+with job.running(snakemake) as say:
+    backbone = snakemake.params.backbone
+    job.device("cpu", snakemake.threads)
+    state, metrics = pretrain(
+        backbone["architecture"],
+        snakemake.params.tasks,
+        resolution=backbone["resolution"],
+        seed=snakemake.params.seed,
+        progress=say,
+        **backbone["pretraining"],
+    )
+    files.write_tensors(snakemake.output.weights, state)
+    clip = build_clip(backbone["architecture"], snakemake.output.weights)
+    files.write_tensors(snakemake.output.tower, tower_tensors(clip))
+    record = {**dict(snakemake.wildcards), **backbone, "metrics": metrics, "versions": versions()}
+    files.write_json(snakemake.output.record, record)

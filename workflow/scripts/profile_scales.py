@@ -1,0 +1,35 @@
+"""Score every task's update at a grid of scales: W0 + s·ΔW (Figures 2 and 5)."""
+
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.clip.heads import read_head
+from trap2.evaluation import score
+from trap2.report.scales import profile_grid
+from trap2.sweep import MergedWeights
+from trap2.merging import Merger
+
+with job.running(snakemake) as say:
+    device = job.device(snakemake.params.device, snakemake.threads)
+    tower = released.load_tower(snakemake.input.tower, snakemake.params.backbone, device)
+    heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
+    folders = {Path(path).parent.parent.name: Path(path).parent for path in snakemake.input.updates}
+    profiles = {}
+    for task in snakemake.params.tasks:
+        update = released.load_update(folders[task], snakemake.input.tower)
+        test = released.open_task(list(snakemake.input.data), task, "test")
+        profiles[task] = []
+        with MergedWeights(tower, Merger([update], "Full").merge("TA")) as weights:
+            for s in profile_grid(len(snakemake.params.tasks)):
+                weights.apply(s)
+                result = score(
+                    tower,
+                    heads[task],
+                    snakemake.params.logit_scale,
+                    test,
+                    batch_size=snakemake.params.batch_size,
+                    device=device,
+                )
+                profiles[task].append({"s": s} | released.score_record(result))
+        say(f"{task}: {len(profiles[task])} scales")
+    files.write_json(snakemake.output[0], dict(snakemake.wildcards) | {"profiles": profiles})

@@ -1,0 +1,11 @@
+"""Make Table 2 or 4: accuracy after merging, averaged over tasks and protected tasks."""
+
+from trap2 import files, job
+from trap2.report.tables import merging_rows
+
+with job.running(snakemake) as say:
+    merges = [files.read_json(path) for path in snakemake.input]
+    rows = merging_rows(merges, snakemake.params.columns)
+    columns = ["suite", "backbone", "release", "protection", *snakemake.params.columns]
+    files.write_csv(snakemake.output[0], columns, rows)
+    say(f"wrote {len(rows)} rows")

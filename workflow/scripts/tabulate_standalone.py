@@ -1,0 +1,18 @@
+"""Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
+
+from trap2 import files, job
+from trap2.report.tables import standalone_rows
+
+with job.running(snakemake) as say:
+    tasks = snakemake.params.tasks
+    updates = [files.read_json(path) for path in snakemake.input.records]
+    zero_shot = [
+        files.read_json(path) | {"release": updates[0]["release"]}
+        for path in snakemake.input.zero_shot
+    ]
+    rows = standalone_rows([*zero_shot, *updates], tasks)
+    order = list(dict.fromkeys(update["backbone"] for update in updates))
+    rows.sort(key=lambda row: order.index(row["backbone"]))
+    columns = ["suite", "backbone", "release", "protection", *tasks, "average"]
+    files.write_csv(snakemake.output[0], columns, rows)
+    say(f"wrote {len(rows)} rows")

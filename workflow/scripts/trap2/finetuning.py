@@ -1,0 +1,112 @@
+"""One fine-tuning job: from the workflow's files to a released update and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trap2 import files, released
+from trap2.clip.backbones import lora_targets
+from trap2.clip.heads import read_head
+from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.objective import Trap2
+from trap2.provenance import versions
+from trap2.seeding import seed_of
+from trap2.training import Optimisation, Problem, Trainer
+
+CHECKPOINT_SECONDS = 300.0
+
+
+def finetune(
+    *,
+    tower: str,
+    head: str,
+    data: list[str],
+    folder: Path,
+    names: Mapping[str, str],
+    backbone: Mapping[str, Any],
+    release: Mapping[str, Any],
+    trap2: Trap2 | None,
+    logit_scale: float,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Train an update and write its files and ``update.json`` into ``folder``.
+
+    Args:
+        tower: the file of W0.
+        head: the task's zero-shot head.
+        data: the task's prepared files, all three splits.
+        folder: where the update goes.
+        names: suite, backbone, release, task, protection and λ, copied into the record.
+        backbone: the suite's settings of the backbone.
+        release: the suite's settings of the release: ``optimisation`` and ``adapter``.
+        trap2: the objective; ``None`` for an unprotected update.
+        logit_scale: factor on the cosines in the loss.
+        seed: the configuration's seed.
+        device: where to compute.
+        say: receives progress.
+    """
+    task = names["task"]
+    train, val, test = (released.open_task(data, task, split) for split in ("train", "val", "test"))
+    # The run's name leaves protection and λ out: all updates of a task start from the same
+    # adapter and see the same batches, so that they differ by the objective alone.
+    run = "/".join(("finetune", names["backbone"], names["release"], task))
+    update = _attach(tower, backbone, names["release"], release, seed_of(seed, run), device)
+    settings = Optimisation(**release["optimisation"])
+    trainer = Trainer(
+        update,
+        Problem(train, val, read_head(head), logit_scale),
+        settings,
+        trap2,
+        seed=seed,
+        run=run,
+        device=device,
+        say=say,
+    )
+    progress = trainer.fit(folder / ".resume.safetensors", CHECKPOINT_SECONDS)
+    update.save(folder)
+    record = {
+        **names,
+        "seed": seed,
+        "optimisation": asdict(settings),
+        "adapter": _adapter_record(names["release"], release),
+        "trap2": None if trap2 is None else asdict(trap2),
+        "logit_scale": logit_scale,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "history": progress.history,
+        "val": released.score_record(trainer.score(val)),
+        "test": released.score_record(trainer.score(test)),
+        "seconds": round(progress.seconds, 1),
+        "device": device.type,
+        "versions": versions(),
+    }
+    files.write_json(folder / "update.json", record)
+    say(f"test accuracy {record['test']['accuracy']:.2f} %")
+
+
+def _attach(
+    path: str,
+    backbone: Mapping[str, Any],
+    form: str,
+    release: Mapping[str, Any],
+    seed: int,
+    device: torch.device,
+) -> TrainableUpdate:
+    tower = released.load_tower(path, backbone, device)
+    if form == "full":
+        return FullUpdate(tower)
+    settings = AdapterSettings(**release["adapter"])
+    update = LoraUpdate(tower, lora_targets(tower), settings, seed)
+    update.module.to(device)
+    return update
+
+
+def _adapter_record(form: str, release: Mapping[str, Any]) -> dict[str, Any] | None:
+    return asdict(AdapterSettings(**release["adapter"])) if form == "lora" else None

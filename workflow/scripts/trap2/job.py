@@ -1,0 +1,68 @@
+"""What every script of the workflow does around its work: log, device, errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
+    """Write a job's lines, warnings and errors to its log file.
+
+    Yields:
+        A function that writes one line with the time to the log.
+
+    A failure ends the job with one line on the terminal; the log has the traceback.
+    """
+    path = Path(snakemake.log[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=path,
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        force=True,
+    )
+    logging.captureWarnings(True)
+    try:
+        yield logging.info
+    except Exception as error:
+        logging.error(traceback.format_exc())
+        print(f"{snakemake.rule}: {error or type(error).__name__} (log: {path})", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        logging.shutdown()
+
+
+def device(name: str, threads: int) -> torch.device:
+    """Choose where the job computes and make its arithmetic repeatable.
+
+    Args:
+        name: ``auto``, ``cpu`` or ``cuda``, as configured.
+        threads: CPU threads for torch; the rules pass a fixed number, so that results do not
+            depend on how many cores the machine has.
+
+    Raises:
+        RuntimeError: ``cuda`` is configured and no GPU is visible.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            "the configuration says device: cuda, but this job sees no GPU. Check the job's "
+            "resources (CUDA_VISIBLE_DEVICES), or set device: auto or cpu in config/config.yaml"
+        )
+    return torch.device("cuda")

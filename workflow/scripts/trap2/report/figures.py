@@ -1,0 +1,92 @@
+"""The figures of adapters alone: what an update does at scales other than 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trap2.report import style
+from trap2.report.scales import averaging_counts
+
+Profile = list[Mapping[str, Any]]
+
+
+def figure2(profiles: Mapping[str, Profile], zero_shot: float, about: str) -> Figure:
+    """Figure 2: loss and accuracy of one task over the scaling factor s.
+
+    Args:
+        profiles: for ``unprotected`` and ``trap2`` the scores at each scale.
+        zero_shot: the base model's test accuracy in percent, s = 0.
+        about: suite, backbone and task, for the caption.
+    """
+    figure, (left, right) = style.panels(1, 2, 3.6, 2.9)
+    for protection, profile in profiles.items():
+        curve = style.CURVES[protection]
+        scales = [point["s"] for point in profile]
+        left.plot(scales, [point["loss"] for point in profile], **_line(curve))
+        right.plot(scales, [point["accuracy"] for point in profile], **_line(curve))
+        _nominal_star(left, profile, "loss", curve["color"])
+        _nominal_star(right, profile, "accuracy", curve["color"])
+    base = next(point for point in next(iter(profiles.values())) if point["s"] == 0)
+    for axes, value in ((left, base["loss"]), (right, zero_shot)):
+        axes.axvline(1.0, **style.NOMINAL)
+        axes.plot(0, value, "o", color="black", markersize=6, label="Zero-shot", zorder=4)
+        axes.set_xlabel("Scaling factor s of the update")
+    left.set_yscale("symlog", linthresh=1)
+    left.set_ylim(bottom=0)
+    left.set_ylabel("Test loss (nats, log scale above 1)")
+    left.set_title("Loss over the scaling factor")
+    right.set_title("Accuracy over the scaling factor")
+    style.percent_axis(right)
+    left.legend(loc="best")
+    style.caption(figure, f"{about}. Star: the authorised scale s = 1.")
+    return figure
+
+
+def figure5(
+    profiles: Mapping[str, Mapping[str, Profile]],
+    zero_shot: Mapping[str, float],
+    tasks: list[str],
+    about: str,
+) -> Figure:
+    """Figure 5: the uniform-averaging proxy, accuracy at s = 1/N, one panel a task.
+
+    Args:
+        profiles: for ``unprotected`` and ``trap2`` the profiles of all tasks.
+        zero_shot: the base model's test accuracy in percent, by task.
+        tasks: the panels, in order.
+        about: suite and backbone, for the caption.
+    """
+    columns = min(4, len(tasks)) if len(tasks) != 5 else 5
+    rows = math.ceil(len(tasks) / columns)
+    figure, panels = style.panels(rows, columns, 2.0, 2.05)
+    counts = averaging_counts(len(tasks))
+    for axes, task in zip(panels, tasks, strict=False):
+        for protection, by_task in profiles.items():
+            at = {point["s"]: point["accuracy"] for point in by_task[task]}
+            axes.plot(counts, [at[1 / n] for n in counts], **style.CURVES[protection])
+        axes.axhline(zero_shot[task], **style.ZERO_SHOT)
+        axes.set_title(task)
+        axes.set_xticks(counts)
+        axes.set_xlabel("Averaged updates N")
+        style.percent_axis(axes)
+        axes.label_outer()
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    style.caption(figure, f"{about}. Each update alone, scaled by s = 1/N.")
+    return figure
+
+
+def _line(curve: Mapping[str, Any]) -> dict[str, Any]:
+    return {**curve, "markersize": 3.5}
+
+
+def _nominal_star(axes: Axes, profile: Profile, value: str, color: str) -> None:
+    point = next(point for point in profile if point["s"] == 1)
+    axes.plot(1, point[value], marker="*", markersize=13, color=color, mec="black", zorder=5)

@@ -1,0 +1,78 @@
+"""One look for all figures: legible in print and in grey, safe for colour-blind readers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trap2 import files
+
+# Okabe-Ito colours; line styles and markers tell the curves apart without them.
+CURVES = {
+    "unprotected": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Unprotected"},
+    "trap2": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "TRAP²"},
+}
+ZERO_SHOT = {"color": "#555555", "linestyle": ":", "linewidth": 1.2, "label": "Zero-shot"}
+NOMINAL = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
+
+SETTINGS = {
+    "axes.grid": True,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.5,
+    "figure.dpi": 100,
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "trap2",
+}
+
+
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``rows`` × ``columns`` panels, each ``width`` × ``height`` inches."""
+    plt.rcParams.update(SETTINGS)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(columns * width, rows * height),
+        squeeze=False,
+        layout="constrained",
+    )
+    return figure, list(axes.flat)
+
+
+def percent_axis(axes: Axes) -> None:
+    """An accuracy axis in percent, from 0 to 100, with room for markers."""
+    axes.set_ylim(-3, 103)
+    axes.set_yticks(range(0, 101, 25))
+    axes.set_ylabel("Test accuracy (%)")
+
+
+def caption(figure: Figure, text: str) -> None:
+    """What the numbers are of, in small print below the panels."""
+    figure.supxlabel(text, fontsize=7, color="#555555", x=0.01, ha="left")
+
+
+def save(figure: Figure, paths: Sequence[str | Path]) -> None:
+    """Write a figure in the formats that the paths' endings name, without dates inside."""
+    for path in map(Path, paths):
+        buffer = io.BytesIO()
+        undated = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
+        figure.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=undated)
+        files.write_bytes(path, buffer.getvalue())
+    plt.close(figure)
