@@ -1,0 +1,152 @@
+"""Operators that look at single entries: TIES (arXiv:2306.01708) and DARE (arXiv:2311.03099)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+
+Tensor = torch.Tensor
+
+# Sums over tasks are taken in float64: for float32 updates they are then exact but for extreme
+# ranges, so neither an elected sign nor a mean depends on the order of the tasks.
+SUM = torch.float64
+
+
+def kept_entries(size: int, keep: float, *, one_more: bool = True) -> int:
+    """How many of ``size`` entries trimming to ``keep`` percent leaves.
+
+    int(size · keep / 100) + 1, as in the code of TIES and of the TRAP² paper, at most ``size``;
+    without the 1 as in PEFT.  100 percent is no trimming.
+    """
+    if keep >= 100:
+        return size
+    return min(size, int(size * keep / 100) + one_more)
+
+
+def trim_thresholds(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
+    """Each task's smallest magnitude that trimming keeps.
+
+    Args:
+        tasks: (N, …).
+        keep: percent of the entries to keep, 0 < keep ≤ 100.
+        one_more: see :func:`kept_entries`.
+
+    Returns:
+        (N,); infinity where no entry is kept.
+    """
+    rows = tasks.reshape(len(tasks), -1)
+    count = kept_entries(rows.shape[1], keep, one_more=one_more)
+    if count == 0:
+        return rows.new_full((len(rows),), math.inf)
+    if count == rows.shape[1]:
+        return rows.new_zeros(len(rows))
+    place = rows.shape[1] - count
+    # NumPy selects with vector instructions, several times faster than torch.kthvalue.
+    values = [np.partition(row.abs().numpy(), place)[place] for row in rows]
+    return torch.as_tensor(np.array(values))
+
+
+def whole_update_thresholds(
+    stacks: Callable[[], Iterable[Tensor]], keep: float, *, one_more: bool = True
+) -> Tensor:
+    """:func:`trim_thresholds` over all layers at once, exact, holding one layer at a time.
+
+    Magnitudes are selected 16 bits at a time (non-negative floats are ordered like their bits),
+    so the layers are gone through twice in float32 and four times in float64.
+
+    Args:
+        stacks: gives the layers' (N, …) tasks anew at each call.
+        keep: percent of the entries of the whole update to keep.
+        one_more: see :func:`kept_entries`.
+    """
+    sizes = [stack[0].numel() for stack in stacks()]
+    first = next(iter(stacks()))
+    tasks, dtype = len(first), first.dtype
+    count = kept_entries(sum(sizes), keep, one_more=one_more)
+    if count == 0:
+        return torch.full((tasks,), math.inf, dtype=dtype)
+    bits_type, width = (torch.int32, 32) if dtype == torch.float32 else (torch.int64, 64)
+    prefixes = [0] * tasks
+    remaining = [count] * tasks
+    for shift in range(width - 16, -1, -16):
+        histogram = torch.zeros(tasks, 1 << 16, dtype=torch.int64)
+        for stack in stacks():
+            for task, row in enumerate(stack):
+                bits = row.abs().flatten().view(bits_type).to(torch.int64)
+                chosen = bits[bits >> min(shift + 16, 63) == prefixes[task]]
+                histogram[task] += torch.bincount((chosen >> shift) & 0xFFFF, minlength=1 << 16)
+        for task in range(tasks):
+            above = histogram[task].flip(0).cumsum(0)
+            step = int(torch.searchsorted(above, remaining[task]))
+            remaining[task] -= int(above[step - 1]) if step else 0
+            prefixes[task] = (prefixes[task] << 16) | (0xFFFF - step)
+    return torch.tensor(prefixes).to(bits_type).view(dtype)
+
+
+def trim(tasks: Tensor, thresholds: Tensor) -> Tensor:
+    """Zero every entry of (N, …) ``tasks`` whose magnitude is below its task's threshold."""
+    limits = thresholds.view(-1, *[1] * (tasks.ndim - 1))
+    return torch.where(tasks.abs() >= limits, tasks, 0)
+
+
+def elected_signs(tasks: Tensor) -> Tensor:
+    """Sign of the sum over (N, …) ``tasks``: −1, 0 or 1 an entry."""
+    return tasks.sum(0, dtype=SUM).sign().to(tasks.dtype)
+
+
+def mean_of_agreeing(tasks: Tensor, signs: Tensor, majority: float) -> Tensor:
+    """Mean over the tasks whose entry has the elected sign; 0 where no entry has it.
+
+    Args:
+        tasks: (N, …) trimmed tasks.
+        signs: (…) elected signs; where 0, ``majority`` is elected.
+        majority: −1, 0 or 1.
+    """
+    signs = torch.where(signs == 0, majority, signs)
+    total = torch.zeros(signs.shape, dtype=SUM)
+    count = torch.zeros(signs.shape, dtype=SUM)
+    for task in tasks:
+        agrees = task * signs > 0
+        total += torch.where(agrees, task, 0)
+        count += agrees
+    return (total / count.clamp_(min=1)).to(tasks.dtype)
+
+
+def ties(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
+    """TIES on one matrix: trim each task, elect a sign an entry, average what agrees with it.
+
+    Where the trimmed entries sum to zero, the majority of the elected signs decides.
+
+    Args:
+        tasks: (N, …).
+        keep: percent of each task's entries to keep, 0 < keep ≤ 100.
+        one_more: see :func:`kept_entries`.
+
+    Returns:
+        (…), dtype of ``tasks``.
+    """
+    trimmed = trim(tasks, trim_thresholds(tasks, keep, one_more=one_more))
+    signs = elected_signs(trimmed)
+    return mean_of_agreeing(trimmed, signs, float(signs.sum(dtype=SUM).sign()))
+
+
+def dare(tasks: Tensor, drop: float, generator: torch.Generator) -> Tensor:
+    """DARE: drop entries with probability ``drop`` and divide the others by 1 − ``drop``.
+
+    Draws float32 Bernoulli variables task by task; with a generator seeded 420 and layers in
+    model order these are the masks of the code of the TRAP² paper.
+
+    Args:
+        tasks: (N, …).
+        drop: p of dropping, 0 ≤ p < 1 (the paper's text writes p for keeping).
+        generator: CPU generator.
+    """
+    probability = torch.full(tasks.shape[1:], drop)
+    dropped = torch.empty_like(tasks)
+    for row, task in zip(dropped, tasks, strict=True):
+        mask = torch.bernoulli(probability, generator=generator).bool()
+        torch.div(task.masked_fill(mask, 0), 1 - drop, out=row)
+    return dropped

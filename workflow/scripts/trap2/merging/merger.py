@@ -1,0 +1,95 @@
+"""A set of updates, encoded once, merged many times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from trap2.merging.registry import METHODS, check_options
+from trap2.spaces import SPACES, EncodedLayer
+from trap2.updates import Update, UpdateError, check_updates, is_low_rank, layer_updates
+
+DARE_SEED = 420
+"""The seed of the published code's DARE masks."""
+
+
+class Merger:
+    """Merges a fixed set of updates in one space.
+
+    LoRA layers are encoded at construction and keep what does not depend on a method's options
+    (bases, singular vectors), so that a sweep pays for it once.  Dense layers are read anew at
+    each merge and not kept, so that full checkpoints stream from disk.
+
+    Args:
+        updates: one a task; the order matters to DARE's draws only.
+        space: ``Full``, ``KnOTS`` or ``Core`` (:data:`trap2.spaces.SPACES`).
+        dtype: working dtype of dense matrices and of the result.
+
+    Raises:
+        UpdateError: the updates do not belong together, hold NaN or infinity, or are dense and
+            the space is not Full.
+        ValueError: an unknown space.
+    """
+
+    def __init__(
+        self, updates: Sequence[Update], space: str = "Full", dtype: torch.dtype = torch.float32
+    ) -> None:
+        if space not in SPACES:
+            raise ValueError(f"unknown merge space {space!r}; known: {', '.join(SPACES)}")
+        self.updates = tuple(updates)
+        self.space = space
+        self.dtype = dtype
+        self.shapes = check_updates(self.updates)
+        self._encoded: dict[str, EncodedLayer] = {}
+        for layer in self.shapes:
+            if is_low_rank(self.updates, layer):
+                self._encoded[layer] = self._encode(layer)
+            elif space != "Full":
+                raise UpdateError(
+                    f"layer {layer} is dense, as in a full checkpoint; it merges in the Full space "
+                    f"only, not in {space}"
+                )
+
+    def _encode(self, layer: str) -> EncodedLayer:
+        tasks = layer_updates(self.updates, layer, self.shapes[layer])
+        return SPACES[self.space](tasks, self.dtype)
+
+    def _layers(self) -> Iterator[tuple[str, EncodedLayer]]:
+        for layer in self.shapes:
+            yield layer, self._encoded.get(layer) or self._encode(layer)
+
+    def merge(
+        self, method: str, *, generator_seed: int = DARE_SEED, **options: Any
+    ) -> dict[str, torch.Tensor]:
+        """The merged ΔW at coefficient s = 1, by layer; see :meth:`merge_layers`."""
+        return dict(self.merge_layers(method, generator_seed=generator_seed, **options))
+
+    def merge_layers(
+        self, method: str, *, generator_seed: int = DARE_SEED, **options: Any
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """The merged ΔW at coefficient s = 1, layer by layer in model order.
+
+        Args:
+            method: a name in :data:`trap2.merging.METHODS`.
+            generator_seed: seeds DARE's masks.
+            options: the method's options; the others are at their defaults.
+
+        Returns:
+            Pairs of layer name and merged ΔW, shaped like the layer's weight, in ``dtype``.
+
+        Raises:
+            ValueError: an unknown method or option, an option out of its range, or a method that
+                does not run in this space.
+            UpdateError: a dense layer holds NaN or infinity (raised when it is read).
+        """
+        complete = check_options(method, options)
+        entry = METHODS[method]
+        if self.space not in entry.spaces:
+            raise ValueError(
+                f"{method} runs in {', '.join(entry.spaces)}, not in {self.space}"
+                + ("; its result is the same in every space" if entry.spaces == ("Full",) else "")
+            )
+        merged = entry.merge(self._layers, complete, generator_seed)
+        return ((layer, delta.reshape(self.shapes[layer])) for layer, delta in merged)
