@@ -72,7 +72,11 @@ def prepared(suite, backbone, task, splits):
     """The prepared files of a task at a backbone's resolution, the manifest last."""
     resolution = suite_of(suite)["backbones"][backbone]["resolution"]
     folder = f"results/{suite}/data/{task}/{resolution}"
-    arrays = [f"{folder}/{split}.{kind}.npy" for split in splits for kind in ("images", "labels")]
+    arrays = [
+        f"{folder}/{split}.{kind}.npy"
+        for split in splits
+        for kind in ("images", "labels")
+    ]
     return [*arrays, f"{folder}/manifest.json"]
 
 
@@ -90,7 +94,10 @@ def update_files(wildcards, task, protection):
 
 def update_records(wildcards, protection):
     """The records (update.json) of one protection, task by task."""
-    return [update_files(wildcards, task, protection)[-1] for task in suite_of(wildcards)["tasks"]]
+    return [
+        update_files(wildcards, task, protection)[-1]
+        for task in suite_of(wildcards)["tasks"]
+    ]
 
 
 def merge_cells(suite):
@@ -116,7 +123,9 @@ def protections_of(suite):
 def training_settings(wildcards):
     """How an update is trained, without the λ grid: a changed grid reruns no other training."""
     settings = suite_of(wildcards)["releases"][wildcards.release]
-    return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
+    return {
+        key: settings[key] for key in ("optimisation", "adapter") if key in settings
+    }
 
 
 def objective_settings(wildcards):
@@ -127,7 +136,9 @@ def objective_settings(wildcards):
 
 def lambda_candidates(wildcards):
     """The TRAP² updates of a task, one for each λ of its grid: their files, flat."""
-    lambdas = configuration.lambdas_of(suite_of(wildcards), wildcards.release, wildcards.task)
+    lambdas = configuration.lambdas_of(
+        suite_of(wildcards), wildcards.release, wildcards.task
+    )
     folder = UPDATE.format_map(wildcards) + "/trap2"
     names = UPDATE_FILES[wildcards.release]
     return [f"{folder}/lambda~{text}/{name}" for text in lambdas for name in names]
@@ -191,4 +202,6 @@ def figure_zero_shot(suite):
     """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
     figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
     ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
-    return [f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered]
+    return [
+        f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered
+    ]

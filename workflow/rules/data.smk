@@ -4,7 +4,7 @@
 
 
 rule prepare_data:
-    """Prepare {wildcards.task} at {wildcards.resolution} px ({wildcards.suite})."""
+    """Render or read a task's images, split them, and store them at a backbone's resolution."""
     output:
         arrays=expand(
             "results/{{suite}}/data/{{task}}/{{resolution}}/{split}.{kind}.npy",
@@ -14,13 +14,15 @@ rule prepare_data:
         manifest="results/{suite}/data/{task}/{resolution}/manifest.json",
     log:
         "logs/{suite}/prepare_data/{task}-{resolution}.log",
-    params:
-        data=lambda w: suite_of(w)["data"],
-        seed=config["seed"],
-        code=code("prepare_data.py"),
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        data=lambda w: suite_of(w)["data"],
+        seed=config["seed"],
+        code=code("prepare_data.py"),
+    message:
+        "Prepare {wildcards.task} at {wildcards.resolution} px ({wildcards.suite})"
     script:
         "../scripts/prepare_data.py"

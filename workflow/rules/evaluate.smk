@@ -4,7 +4,7 @@
 
 
 rule profile_scales:
-    """Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release})."""
+    """Score every task's update at a grid of scales, W0 + s·ΔW."""
     input:
         tower=BACKBONE + "/tower.safetensors",
         heads=heads,
@@ -24,6 +24,10 @@ rule profile_scales:
         "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.log",
     benchmark:
         "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         tasks=lambda w: suite_of(w)["tasks"],
@@ -31,9 +35,7 @@ rule profile_scales:
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
         code=code("profile_scales.py"),
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=120,
+    message:
+        "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release})"
     script:
         "../scripts/profile_scales.py"

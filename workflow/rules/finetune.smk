@@ -5,7 +5,7 @@
 
 
 rule finetune_unprotected:
-    """Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release})."""
+    """Fine-tune an update with the task loss alone."""
     input:
         tower=BACKBONE + "/tower.safetensors",
         head=BACKBONE + "/heads/{task}.safetensors",
@@ -20,6 +20,10 @@ rule finetune_unprotected:
         "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.log",
     benchmark:
         "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         release=lambda w: training_settings(w),
@@ -27,10 +31,8 @@ rule finetune_unprotected:
         seed=config["seed"],
         device=config["device"],
         code=code("finetune_unprotected.py"),
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=240,
+    message:
+        "Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release})"
     script:
         "../scripts/finetune_unprotected.py"
 
@@ -45,14 +47,15 @@ use rule finetune_unprotected as finetune_unprotected_full with:
 
 
 rule finetune_trap2:
-    """Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release})."""
+    """Fine-tune an update with the TRAP² objective (Algorithm 1) at one λ."""
     input:
         tower=BACKBONE + "/tower.safetensors",
         head=BACKBONE + "/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
         expand(
-            BACKBONE + "/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            BACKBONE
+            + "/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
@@ -60,6 +63,12 @@ rule finetune_trap2:
         "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.log",
     benchmark:
         "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.benchmark.tsv"
+    # The longest trainings first, so that none is left over at the end.
+    priority: 10
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         release=lambda w: training_settings(w),
@@ -68,12 +77,8 @@ rule finetune_trap2:
         seed=config["seed"],
         device=config["device"],
         code=code("finetune_trap2.py"),
-    threads: 1
-    # The longest trainings first, so that none is left over at the end.
-    priority: 10
-    resources:
-        mem_mb=4000,
-        runtime=480,
+    message:
+        "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release})"
     script:
         "../scripts/finetune_trap2.py"
 
@@ -81,7 +86,8 @@ rule finetune_trap2:
 use rule finetune_trap2 as finetune_trap2_full with:
     output:
         expand(
-            BACKBONE + "/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            BACKBONE
+            + "/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),

@@ -6,7 +6,7 @@
 
 
 rule sweep_merges:
-    """Merge on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection} ({wildcards.release})."""
+    """Merge one protected update with the others' unprotected ones, in every method and space."""
     input:
         tower=BACKBONE + "/tower.safetensors",
         heads=heads,
@@ -31,6 +31,10 @@ rule sweep_merges:
         "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.log",
     benchmark:
         "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         tasks=lambda w: suite_of(w)["tasks"],
@@ -39,28 +43,28 @@ rule sweep_merges:
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
         code=code("sweep_merges.py"),
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=480,
+    message:
+        "Merge on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection} ({wildcards.release})"
     script:
         "../scripts/sweep_merges.py"
 
 
 rule collect_cells:
-    """Collect the merges of the {wildcards.suite} suite, a row each."""
+    """Collect all merges of a suite in one table, a row each."""
     input:
         lambda w: merges(w.suite, "lora"),
     output:
         "results/{suite}/cells.csv",
     log:
         "logs/{suite}/collect_cells.log",
-    params:
-        tasks=lambda w: suite_of(w)["tasks"],
-        code=code("collect_cells.py"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        tasks=lambda w: suite_of(w)["tasks"],
+        code=code("collect_cells.py"),
+    message:
+        "Collect the merges of the {wildcards.suite} suite, a row each"
     script:
         "../scripts/collect_cells.py"

@@ -7,7 +7,7 @@
 
 
 rule pretrain_base:
-    """Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})."""
+    """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
         weights=BACKBONE + "/base.safetensors",
         tower=BACKBONE + "/tower.safetensors",
@@ -16,23 +16,25 @@ rule pretrain_base:
         "logs/{suite}/pretrain_base/{backbone}.log",
     benchmark:
         "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
+    # Everything waits for the bases: start them first.
+    priority: 100
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         tasks=lambda w: suite_of(w)["tasks"],
         seed=config["seed"],
         code=code("pretrain_base.py"),
-    threads: 1
-    # Everything waits for the bases: start them first.
-    priority: 100
-    resources:
-        mem_mb=4000,
-        runtime=60,
+    message:
+        "Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})"
     script:
         "../scripts/pretrain_base.py"
 
 
 rule build_head:
-    """Build the zero-shot head of {wildcards.task} for {wildcards.backbone} and score it."""
+    """Build a task's zero-shot head from the text tower and score the base model with it."""
     input:
         base=BACKBONE + "/base.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
@@ -41,14 +43,16 @@ rule build_head:
         record=BACKBONE + "/heads/{task}.json",
     log:
         "logs/{suite}/build_head/{backbone}-{task}.log",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         device=config["device"],
         code=code("build_head.py"),
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=30,
+    message:
+        "Build the zero-shot head of {wildcards.task} for {wildcards.backbone} and score it"
     script:
         "../scripts/build_head.py"

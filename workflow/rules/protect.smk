@@ -4,7 +4,7 @@
 
 
 rule select_lambda:
-    """Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release})."""
+    """Choose among a task's TRAP² updates by validation and copy the winner."""
     input:
         unprotected=UPDATE + "/unprotected/update.json",
         candidates=lambda_candidates,
@@ -16,13 +16,15 @@ rule select_lambda:
         ),
     log:
         "logs/{suite}/select_lambda/{backbone}-{release}-{task}.log",
-    params:
-        tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
-        code=code("select_lambda.py"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
+        code=code("select_lambda.py"),
+    message:
+        "Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release})"
     script:
         "../scripts/select_lambda.py"
 

@@ -7,7 +7,7 @@ MERGED_RELEASE = {"2": "lora", "4": "full"}
 
 
 rule tabulate_standalone:
-    """Make Table {wildcards.number} of the {wildcards.suite} suite: standalone accuracy."""
+    """Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
     input:
         records=lambda w: records(w.suite, STANDALONE_RELEASE[w.number]),
         zero_shot=lambda w: zero_shot_records(w.suite, STANDALONE_RELEASE[w.number]),
@@ -15,50 +15,56 @@ rule tabulate_standalone:
         "results/{suite}/table{number,[13]}.csv",
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
-    params:
-        tasks=lambda w: suite_of(w)["tasks"],
-        code=code("tabulate_standalone.py"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        tasks=lambda w: suite_of(w)["tasks"],
+        code=code("tabulate_standalone.py"),
+    message:
+        "Make Table {wildcards.number} of the {wildcards.suite} suite: standalone accuracy"
     script:
         "../scripts/tabulate_standalone.py"
 
 
 rule tabulate_merging:
-    """Make Table {wildcards.number} of the {wildcards.suite} suite: accuracy after merging."""
+    """Make Table 2 or 4: accuracy after merging, averaged over tasks and trials."""
     input:
         lambda w: merges(w.suite, MERGED_RELEASE[w.number]),
     output:
         "results/{suite}/table{number,[24]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
-    params:
-        columns=lambda w: table_columns(w),
-        code=code("tabulate_merging.py"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        columns=lambda w: table_columns(w),
+        code=code("tabulate_merging.py"),
+    message:
+        "Make Table {wildcards.number} of the {wildcards.suite} suite: accuracy after merging"
     script:
         "../scripts/tabulate_merging.py"
 
 
 rule publish:
-    """Publish {wildcards.artifact} of the configured suite under results/."""
+    """Copy an artifact of the configured suite to results/."""
     input:
         f"results/{config['suite']}/{{artifact}}",
     output:
         "results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png)}",
     log:
         "logs/publish/{artifact}.log",
-    params:
-        suite=config["suite"],
-        code=code("publish.py"),
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
+    params:
+        suite=config["suite"],
+        code=code("publish.py"),
+    message:
+        "Publish {wildcards.artifact} of the configured suite under results/"
     script:
         "../scripts/publish.py"

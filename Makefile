@@ -1,0 +1,42 @@
+# Set-up and the common commands.  Each target installs what it needs into .venv/.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CORES ?= all
+
+.PHONY: help env demo test lint clean
+
+help:
+	@echo "make demo   run the demo suite on all cores (CORES=2 for two) and say what it shows"
+	@echo "make test   run the tests"
+	@echo "make lint   check format, style and types"
+	@echo "make env    make the environment .venv/ alone"
+	@echo "make clean  delete results and logs; .venv/ and resources/ stay"
+
+env: .venv/installed
+
+.venv/installed: envs/bootstrap.lock envs/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is too old: Python 3.11 or later is needed (make PYTHON=python3.12 …)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r envs/bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+	  envs/bootstrap.lock envs/requirements.lock
+	@touch $@
+
+demo: env
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+	@cat results/summary.txt
+
+test: env
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+clean:
+	rm -rf results logs

@@ -1,0 +1,140 @@
+"""Updates under training: scaled forwards and files, against dense arithmetic and stock PEFT."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from trap2 import files
+from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, read_adapter
+
+
+class Tower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(12, 8)
+        self.out_proj = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(self.q_proj(x).relu())
+
+
+def tower() -> Tower:
+    torch.manual_seed(0)
+    return Tower().requires_grad_(False)
+
+
+def trained(rslora: bool = False, alpha: float = 16) -> LoraUpdate:
+    settings = AdapterSettings(rank=3, alpha=alpha, rslora=rslora)
+    update = LoraUpdate(tower(), ["q_proj", "out_proj"], settings, seed=4)
+    generator = torch.Generator().manual_seed(9)
+    for parameter in update.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    update.module.eval()
+    return update
+
+
+def dense_forward(factors: dict, s: float, x: torch.Tensor) -> torch.Tensor:
+    model = tower()
+    with torch.no_grad():
+        for name, (b, a) in factors.items():
+            model.get_parameter(name).add_(s * (b @ a))
+    return model(x)
+
+
+@pytest.mark.parametrize(("rslora", "alpha"), [(False, 16), (True, 16), (False, 3)])
+def test_read_adapter_is_the_update_that_was_trained(tmp_path, rslora, alpha):
+    update = trained(rslora, alpha)
+    update.save(tmp_path)
+    factors = read_adapter(tmp_path)
+    assert set(factors) == {"q_proj.weight", "out_proj.weight"}
+    x = torch.randn(6, 12)
+    for s in (0.0, 0.3, 1.0, 2.0):
+        torch.testing.assert_close(
+            update.features(x, s), dense_forward(factors, s, x), rtol=1e-5, atol=1e-5
+        )
+    assert torch.equal(update.features(x, 0.0), tower()(x))
+
+
+def test_stock_peft_loads_the_adapter(tmp_path):
+    update = trained()
+    update.save(tmp_path)
+    loaded = PeftModel.from_pretrained(tower(), str(tmp_path)).eval()
+    x = torch.randn(6, 12)
+    torch.testing.assert_close(loaded(x), update.features(x, 1.0), rtol=0, atol=0)
+
+
+def test_an_adapter_that_peft_wrote_is_read(tmp_path):
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj"], init_lora_weights=False)
+    model = get_peft_model(tower(), config)
+    model.save_pretrained(str(tmp_path))
+    factors = read_adapter(tmp_path)
+    x = torch.randn(4, 12)
+    torch.testing.assert_close(dense_forward(factors, 1.0, x), model.eval()(x))
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path):
+    for folder in ("a", "b"):
+        trained().save(tmp_path / folder)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed_alone():
+    x = torch.randn(3, 12)
+    settings = AdapterSettings()
+    torch.manual_seed(1)
+    first = LoraUpdate(tower(), ["q_proj"], settings, seed=4)
+    torch.manual_seed(2)
+    second = LoraUpdate(tower(), ["q_proj"], settings, seed=4)
+    assert torch.equal(first.module.eval()(x), tower()(x))
+    for name, tensor in first.state().items():
+        assert torch.equal(tensor, second.state()[name])
+
+
+def test_full_update_scales_the_difference_and_its_gradient():
+    """features(s) is the tower at W0 + s(W − W0), and dL/dW carries the factor s."""
+    update = FullUpdate(tower())
+    base = {name: tensor.clone() for name, tensor in update.state().items()}
+    with torch.no_grad():
+        for parameter in update.parameters():
+            parameter.add_(0.1)
+    x = torch.randn(5, 12)
+    reference = tower()
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            parameter.copy_(base[name] + 0.4 * (update.state()[name] - base[name]))
+    for parameter in reference.parameters():
+        parameter.requires_grad_(True)
+    torch.testing.assert_close(update.features(x, 0.4), reference(x))
+    update.features(x, 0.4).square().sum().backward()
+    reference(x).square().sum().backward()
+    for parameter, expected in zip(update.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, 0.4 * expected.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_dora": True}, "'use_dora' is set"),
+        ({"bias": "all"}, "'bias' is 'all'"),
+        ({"r": None}, "not a LoRA configuration"),
+    ],
+)
+def test_other_kinds_of_adapters_are_refused(tmp_path, change, message):
+    trained().save(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8")) | change
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}), "utf-8")
+    with pytest.raises(files.FileError, match=message):
+        read_adapter(tmp_path)
+
+
+def test_a_damaged_adapter_is_named(tmp_path):
+    trained().save(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(files.FileError, match=r"adapter_model\.safetensors: not a readable"):
+        read_adapter(tmp_path)

@@ -1,0 +1,164 @@
+"""Training: schedules, batches, best-validation weights, and resuming to the same bytes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trap2.data.arrays import Split
+from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate
+from trap2.objective import Trap2
+from trap2.training import Optimisation, Problem, Trainer, batch_indices, learning_rate
+
+CPU = torch.device("cpu")
+SETTINGS = Optimisation(
+    learning_rate=0.02,
+    steps=30,
+    batch_size=8,
+    micro_batch_size=8,
+    warmup_steps=3,
+    evaluate_every=5,
+    patience=10,
+)
+
+
+class Tower(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(48, 10)
+        self.fc2 = nn.Linear(10, 6)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.fc1(images.flatten(1)).tanh())
+
+
+def tower() -> Tower:
+    torch.manual_seed(5)
+    return Tower().requires_grad_(False)
+
+
+def split(n: int, seed: int) -> Split:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, n)
+    images = generator.integers(0, 60, (n, 3, 4, 4)).astype(np.uint8)
+    images[np.arange(n), labels] += 150
+    return Split(images, labels)
+
+
+def problem() -> Problem:
+    head = torch.nn.functional.normalize(torch.eye(3, 6), dim=-1)
+    return Problem(split(50, 1), split(30, 2), head, 10.0)
+
+
+def make_trainer(form: str = "lora", trap2: Trap2 | None = None, **changed) -> Trainer:
+    base = tower()
+    if form == "lora":
+        update = LoraUpdate(base, ["fc1", "fc2"], AdapterSettings(rank=2, alpha=2), seed=1)
+    else:
+        update = FullUpdate(base)
+    settings = Optimisation(**(SETTINGS.__dict__ | changed))
+    say = lambda line: None  # noqa: E731
+    return Trainer(
+        update, problem(), settings, trap2, seed=0, run="test", device=CPU, say=say
+    )
+
+
+def same(left: dict, right: dict) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_learning_rate_warms_up_and_follows_a_cosine_to_zero():
+    settings = Optimisation(learning_rate=1.0, steps=110, warmup_steps=10)
+    rates = [learning_rate(settings, step) for step in range(111)]
+    assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[110] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_batches_cover_every_epoch_once_and_depend_on_seed_and_run_only():
+    drawn = np.concatenate([batch_indices(10, 4, step, 0, "run") for step in range(5)])
+    assert sorted(drawn[:10]) == list(range(10))
+    assert sorted(drawn[10:]) == list(range(10))
+    assert not np.array_equal(drawn[:10], drawn[10:])
+    again = np.concatenate([batch_indices(10, 4, step, 0, "run") for step in range(5)])
+    other = np.concatenate([batch_indices(10, 4, step, 0, "other") for step in range(5)])
+    assert np.array_equal(drawn, again)
+    assert not np.array_equal(drawn, other)
+
+
+def test_a_batch_larger_than_the_data_goes_on_into_the_next_epoch():
+    drawn = batch_indices(3, 6, 0, 0, "run")
+    assert sorted(drawn[:3]) == sorted(drawn[3:]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+@pytest.mark.parametrize("trap2", [None, Trap2(0.05)])
+def test_training_learns_and_repeats_its_bytes(form, trap2):
+    first, second = make_trainer(form, trap2), make_trainer(form, trap2)
+    before = first.score(problem().val).accuracy
+    first.fit()
+    second.fit()
+    assert first.score(problem().val).accuracy > before + 20
+    assert same(first.update.state(), second.update.state())
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+def test_a_killed_run_resumes_to_the_same_bytes(form, tmp_path):
+    whole = make_trainer(form, Trap2(0.05))
+    whole.fit()
+    path = tmp_path / "resume.safetensors"
+    killed = make_trainer(form, Trap2(0.05))
+
+    def kill_at_step_17() -> None:
+        if killed.progress.step == 17:
+            killed._save(path)
+            raise KeyboardInterrupt
+
+    step = killed._step
+    killed._step = lambda: (kill_at_step_17(), step())[1]
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit(path)
+    resumed = make_trainer(form, Trap2(0.05))
+    resumed.fit(path)
+    assert same(whole.update.state(), resumed.update.state())
+    assert whole.progress.history == resumed.progress.history
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
+    path = tmp_path / "resume.safetensors"
+    other = make_trainer(trap2=Trap2(0.5))
+    other._save(path)
+    plain, fresh = make_trainer(trap2=Trap2(0.05)), make_trainer(trap2=Trap2(0.05))
+    plain.fit(path)
+    fresh.fit()
+    assert same(plain.update.state(), fresh.update.state())
+
+
+def test_checkpoints_are_written_while_training(tmp_path):
+    path = tmp_path / "resume.safetensors"
+    lines = []
+    trainer = make_trainer()
+    trainer.say = lines.append
+    trainer.fit(path, every_seconds=0.0)
+    assert sum("a killed job resumes from here" in line for line in lines) == SETTINGS.steps
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch():
+    whole, parts = make_trainer("full"), make_trainer("full", micro_batch_size=3)
+    whole._step()
+    parts._step()
+    for name, tensor in whole.update.state().items():
+        torch.testing.assert_close(parts.update.state()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_validation_is_kept_and_patience_ends_training():
+    trainer = make_trainer(steps=1000, patience=2, evaluate_every=2, improvement=200.0)
+    progress = trainer.fit()
+    # Only the first validation can count as a gain of 200 points over nothing.
+    assert progress.best_step == 2
+    assert progress.step == 6
+    assert math.isclose(progress.best_accuracy, trainer.score(problem().val).accuracy)
