@@ -23,6 +23,6 @@ include: "workflow/rules/figures.smk"
 rule all:
     """The configured suite's tables and figures, under results/."""
     default_target: True
-    localrule: True
     input:
         expand("results/{artifact}", artifact=DEFAULT_ARTIFACTS),
+    localrule: True

@@ -54,13 +54,12 @@ DEFAULT_ARTIFACTS = [
     "figure2.png",
     "figure5.pdf",
     "figure5.png",
+    "summary.txt",
 ]
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
     "full": ["model.safetensors", "update.json"],
 }
-BACKBONE = "results/{suite}/{backbone}"
-UPDATE = BACKBONE + "/{release}/{task}"
 
 
 def code(script):
@@ -72,38 +71,39 @@ def prepared(suite, backbone, task, splits):
     """The prepared files of a task at a backbone's resolution, the manifest last."""
     resolution = suite_of(suite)["backbones"][backbone]["resolution"]
     folder = f"results/{suite}/data/{task}/{resolution}"
-    arrays = [
-        f"{folder}/{split}.{kind}.npy"
-        for split in splits
-        for kind in ("images", "labels")
-    ]
+    arrays = [f"{folder}/{split}.{kind}.npy" for split in splits for kind in ("images", "labels")]
     return [*arrays, f"{folder}/manifest.json"]
 
 
 def heads(wildcards):
     """The zero-shot heads of all tasks of a backbone."""
-    folder = BACKBONE.format_map(wildcards) + "/heads"
+    folder = f"results/{wildcards.suite}/{wildcards.backbone}/heads"
     return [f"{folder}/{task}.safetensors" for task in suite_of(wildcards)["tasks"]]
 
 
 def update_files(wildcards, task, protection):
     """The files of one released update."""
-    folder = UPDATE.format_map(dict(wildcards) | {"task": task}) + f"/{protection}"
-    return [f"{folder}/{name}" for name in UPDATE_FILES[wildcards.release]]
+    w = wildcards
+    return [
+        f"results/{w.suite}/{w.backbone}/{w.release}/{task}/{protection}/{name}"
+        for name in UPDATE_FILES[w.release]
+    ]
 
 
 def update_records(wildcards, protection):
     """The records (update.json) of one protection, task by task."""
-    return [
-        update_files(wildcards, task, protection)[-1]
-        for task in suite_of(wildcards)["tasks"]
-    ]
+    return [update_files(wildcards, task, protection)[-1] for task in suite_of(wildcards)["tasks"]]
 
 
-def merge_cells(suite):
-    """Every (method, space) of a suite's merging section, in its order."""
+def release_cells(suite, release):
+    """Every (method, space) of a suite; whole checkpoints are merged in Full space only."""
     methods = suite_of(suite)["merging"]["methods"]
-    return [(method, space) for method, spaces in methods.items() for space in spaces]
+    return [
+        (method, space)
+        for method, spaces in methods.items()
+        for space in spaces
+        if release == "lora" or space == "Full"
+    ]
 
 
 def merged_tasks(suite, protection):
@@ -123,9 +123,7 @@ def protections_of(suite):
 def training_settings(wildcards):
     """How an update is trained, without the λ grid: a changed grid reruns no other training."""
     settings = suite_of(wildcards)["releases"][wildcards.release]
-    return {
-        key: settings[key] for key in ("optimisation", "adapter") if key in settings
-    }
+    return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
 
 
 def objective_settings(wildcards):
@@ -136,12 +134,12 @@ def objective_settings(wildcards):
 
 def lambda_candidates(wildcards):
     """The TRAP² updates of a task, one for each λ of its grid: their files, flat."""
-    lambdas = configuration.lambdas_of(
-        suite_of(wildcards), wildcards.release, wildcards.task
-    )
-    folder = UPDATE.format_map(wildcards) + "/trap2"
-    names = UPDATE_FILES[wildcards.release]
-    return [f"{folder}/lambda~{text}/{name}" for text in lambdas for name in names]
+    w = wildcards
+    return [
+        file
+        for text in configuration.lambdas_of(suite_of(w), w.release, w.task)
+        for file in update_files(w, w.task, f"trap2/lambda~{text}")
+    ]
 
 
 def evaluation_batch_size(wildcards):
@@ -180,13 +178,9 @@ def zero_shot_records(suite, release):
 
 
 def table_columns(wildcards):
-    """The columns of Tables 2 and 4; whole checkpoints are merged in Full space only."""
-    release = MERGED_RELEASE[wildcards.number]
-    return [
-        f"{method}-{space}"
-        for method, space in merge_cells(wildcards.suite)
-        if release == "lora" or space == "Full"
-    ]
+    """The columns of Tables 2 and 4."""
+    cells = release_cells(wildcards.suite, MERGED_RELEASE[wildcards.number])
+    return [f"{method}-{space}" for method, space in cells]
 
 
 def scale_profiles(suite):
@@ -202,6 +196,4 @@ def figure_zero_shot(suite):
     """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
     figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
     ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
-    return [
-        f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered
-    ]
+    return [f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered]

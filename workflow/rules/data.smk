@@ -14,6 +14,8 @@ rule prepare_data:
         manifest="results/{suite}/data/{task}/{resolution}/manifest.json",
     log:
         "logs/{suite}/prepare_data/{task}-{resolution}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -6,7 +6,7 @@
 rule profile_scales:
     """Score every task's update at a grid of scales, W0 + s·ΔW."""
     input:
-        tower=BACKBONE + "/tower.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
         heads=heads,
         data=lambda w: [
             file
@@ -14,16 +14,16 @@ rule profile_scales:
             for file in prepared(w.suite, w.backbone, task, ["test"])
         ],
         updates=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in update_files(w, task, w.protection)
+            file for task in suite_of(w)["tasks"] for file in update_files(w, task, w.protection)
         ],
     output:
-        BACKBONE + "/{release}/scales/{protection}.json",
+        "results/{suite}/{backbone}/{release}/scales/{protection}.json",
     log:
         "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.log",
     benchmark:
         "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -11,6 +11,8 @@ rule plot_figure2:
         png="results/{suite}/figure2.png",
     log:
         "logs/{suite}/plot_figure2.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -34,6 +36,8 @@ rule plot_figure5:
         png="results/{suite}/figure5.png",
     log:
         "logs/{suite}/plot_figure5.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -7,12 +7,12 @@
 rule finetune_unprotected:
     """Fine-tune an update with the task loss alone."""
     input:
-        tower=BACKBONE + "/tower.safetensors",
-        head=BACKBONE + "/heads/{task}.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
         expand(
-            BACKBONE + "/{{release,lora}}/{{task}}/unprotected/{name}",
+            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
@@ -20,6 +20,8 @@ rule finetune_unprotected:
         "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.log",
     benchmark:
         "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -40,7 +42,7 @@ rule finetune_unprotected:
 use rule finetune_unprotected as finetune_unprotected_full with:
     output:
         expand(
-            BACKBONE + "/{{release,full}}/{{task}}/unprotected/{name}",
+            "results/{suite}/{backbone}/{{release,full}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),
@@ -49,13 +51,12 @@ use rule finetune_unprotected as finetune_unprotected_full with:
 rule finetune_trap2:
     """Fine-tune an update with the TRAP² objective (Algorithm 1) at one λ."""
     input:
-        tower=BACKBONE + "/tower.safetensors",
-        head=BACKBONE + "/heads/{task}.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
         expand(
-            BACKBONE
-            + "/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
@@ -65,6 +66,8 @@ rule finetune_trap2:
         "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.benchmark.tsv"
     # The longest trainings first, so that none is left over at the end.
     priority: 10
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -86,8 +89,7 @@ rule finetune_trap2:
 use rule finetune_trap2 as finetune_trap2_full with:
     output:
         expand(
-            BACKBONE
-            + "/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+            "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),

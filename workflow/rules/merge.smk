@@ -8,7 +8,7 @@
 rule sweep_merges:
     """Merge one protected update with the others' unprotected ones, in every method and space."""
     input:
-        tower=BACKBONE + "/tower.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
         heads=heads,
         data=lambda w: [
             file
@@ -26,11 +26,13 @@ rule sweep_merges:
     output:
         # One job computes all cells, because loading the library, the model and the data
         # costs more than a cell; it keeps the cells of an earlier run that are still valid.
-        update(BACKBONE + "/{release}/merges/{protection}/{protected}.json"),
+        update("results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"),
     log:
         "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.log",
     benchmark:
         "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -38,7 +40,9 @@ rule sweep_merges:
     params:
         backbone=lambda w: suite_of(w)["backbones"][w.backbone],
         tasks=lambda w: suite_of(w)["tasks"],
-        merging=lambda w: suite_of(w)["merging"],
+        cells=lambda w: release_cells(w.suite, w.release),
+        merging=lambda w: {key: suite_of(w)["merging"][key] for key in ("options", "search")},
+        seed=config["seed"],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
@@ -57,6 +61,8 @@ rule collect_cells:
         "results/{suite}/cells.csv",
     log:
         "logs/{suite}/collect_cells.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,

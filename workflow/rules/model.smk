@@ -9,15 +9,17 @@
 rule pretrain_base:
     """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
-        weights=BACKBONE + "/base.safetensors",
-        tower=BACKBONE + "/tower.safetensors",
-        record=BACKBONE + "/base.json",
+        weights="results/{suite}/{backbone}/base.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        record="results/{suite}/{backbone}/base.json",
     log:
         "logs/{suite}/pretrain_base/{backbone}.log",
     benchmark:
         "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
     # Everything waits for the bases: start them first.
     priority: 100
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -36,13 +38,15 @@ rule pretrain_base:
 rule build_head:
     """Build a task's zero-shot head from the text tower and score the base model with it."""
     input:
-        base=BACKBONE + "/base.safetensors",
+        base="results/{suite}/{backbone}/base.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
     output:
-        head=BACKBONE + "/heads/{task}.safetensors",
-        record=BACKBONE + "/heads/{task}.json",
+        head="results/{suite}/{backbone}/heads/{task}.safetensors",
+        record="results/{suite}/{backbone}/heads/{task}.json",
     log:
         "logs/{suite}/build_head/{backbone}-{task}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -6,16 +6,18 @@
 rule select_lambda:
     """Choose among a task's TRAP² updates by validation and copy the winner."""
     input:
-        unprotected=UPDATE + "/unprotected/update.json",
+        unprotected="results/{suite}/{backbone}/{release}/{task}/unprotected/update.json",
         candidates=lambda_candidates,
     output:
         expand(
-            BACKBONE + "/{{release,lora}}/{{task}}/trap2/{name}",
+            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
         "logs/{suite}/select_lambda/{backbone}-{release}-{task}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
@@ -32,7 +34,7 @@ rule select_lambda:
 use rule select_lambda as select_lambda_full with:
     output:
         expand(
-            BACKBONE + "/{{release,full}}/{{task}}/trap2/{name}",
+            "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),

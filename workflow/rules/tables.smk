@@ -15,6 +15,8 @@ rule tabulate_standalone:
         "results/{suite}/table{number,[13]}.csv",
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
@@ -36,6 +38,8 @@ rule tabulate_merging:
         "results/{suite}/table{number,[24]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,
@@ -49,14 +53,46 @@ rule tabulate_merging:
         "../scripts/tabulate_merging.py"
 
 
+rule summarise_results:
+    """Say in a few lines what Tables 1 and 2 show."""
+    input:
+        table1="results/{suite}/table1.csv",
+        table2="results/{suite}/table2.csv",
+    output:
+        "results/{suite}/summary.txt",
+    log:
+        "logs/{suite}/summarise_results.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        places={
+            "results/table1.csv": "accuracy of each update used alone",
+            "results/table2.csv": "accuracy after merging, every method and space",
+            "results/cells.csv": "every single merge, task by task",
+            "results/figure2.png": "loss and accuracy over the scale of one update",
+            "results/figure5.png": "what averaging N updates does to each task",
+        },
+        code=code("summarise_results.py"),
+    message:
+        "Summarise the {wildcards.suite} suite"
+    script:
+        "../scripts/summarise_results.py"
+
+
 rule publish:
     """Copy an artifact of the configured suite to results/."""
     input:
         f"results/{config['suite']}/{{artifact}}",
     output:
-        "results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png)}",
+        "results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png|txt)}",
     log:
         "logs/publish/{artifact}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=500,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trap2 import job
-from trap2.data.demo import prepare_demo
+from trap2.data.rendering import prepare_demo
 
 with job.running(snakemake) as say:
     task, resolution = snakemake.wildcards.task, int(snakemake.wildcards.resolution)

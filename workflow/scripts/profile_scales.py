@@ -5,9 +5,9 @@ from pathlib import Path
 from trap2 import files, job, released
 from trap2.clip.heads import read_head
 from trap2.evaluation import score
-from trap2.report.scales import profile_grid
-from trap2.sweep import MergedWeights
 from trap2.merging import Merger
+from trap2.report.scales import profile_grid
+from trap2.sweep import AppliedUpdate
 
 with job.running(snakemake) as say:
     device = job.device(snakemake.params.device, snakemake.threads)
@@ -19,9 +19,9 @@ with job.running(snakemake) as say:
         update = released.load_update(folders[task], snakemake.input.tower)
         test = released.open_task(list(snakemake.input.data), task, "test")
         profiles[task] = []
-        with MergedWeights(tower, Merger([update], "Full").merge("TA")) as weights:
+        with AppliedUpdate(tower, Merger([update]).merge("TA")) as applied:
             for s in profile_grid(len(snakemake.params.tasks)):
-                weights.apply(s)
+                applied.set(s)
                 result = score(
                     tower,
                     heads[task],

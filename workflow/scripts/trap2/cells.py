@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch import nn
 from trap2 import released
 from trap2.data.arrays import Split
 from trap2.evaluation import Score, score
+from trap2.merging import Merger, check_options
+from trap2.sweep import PUBLISHED_OPTION_GRIDS, AppliedUpdate, search_options
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,89 @@ class Scorer:
         return 100.0 * sum(ratios) / len(ratios)
 
 
+@dataclass(frozen=True)
+class Search:
+    """How a cell's coefficient is searched (Appendix D.6), as configured.
+
+    Attributes:
+        step: step of the grid and its first value.
+        maximum: last value of the grid.
+        patience: values without improvement before the search stops.
+        second_hyperparameter: search the method's second hyperparameter too, as the authors'
+            code does.
+    """
+
+    step: float
+    maximum: float
+    patience: int
+    second_hyperparameter: bool
+
+
 def cell_key(parts: Mapping[str, Any]) -> str:
     """What a cell depends on, as one digest; an equal key means that nothing changed."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def cell_record(
-    scorer: Scorer, found: Any, apply: Callable[[float], None], tasks: list[str]
+def sweep_cell(
+    scorer: Scorer, merger: Merger, method: str, options: Mapping[str, Any], search: Search
 ) -> dict[str, Any]:
-    """Apply the chosen coefficient, read the test split, and describe the cell."""
-    apply(found.coefficient)
-    val, test = scorer.scores("val"), scorer.scores("test")
+    """Merge, search the coefficient on validation, and read the test split once.
+
+    Args:
+        scorer: the base tower with the tasks to score it on; it holds W0 again afterwards.
+        merger: the updates, encoded in one space.
+        method: a merging method of that space.
+        options: the method's configured options.
+        search: the search's settings.
+
+    Returns:
+        The cell's record: coefficient, options, the search's trace, and every task's score on
+        both splits.
+    """
+    complete = check_options(method, options)
+    limits = {"step": search.step, "maximum": search.maximum, "patience": search.patience}
+    grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
+    trace: list[dict[str, Any]] = []
+    with _Merged(scorer.tower, merger, method) as merged:
+
+        def evaluate(s: float, tried: Mapping[str, Any]) -> float:
+            merged.set(s, tried)
+            value = scorer.normalised_accuracy()
+            trace.append({"s": s, "value": value} | ({"options": tried} if grids else {}))
+            return value
+
+        found = search_options(evaluate, complete, grids, **limits)
+        merged.set(found.coefficient, found.options)
+        val, test = scorer.scores("val"), scorer.scores("test")
     return {
         "coefficient": found.coefficient,
+        "options": found.options,
         "normalised_val_accuracy": found.value,
-        "trace": found.trace,
-        "val": {task: released.score_record(val[task]) for task in tasks},
-        "test": {task: released.score_record(test[task]) for task in tasks},
+        "trace": trace,
+        "val": {task: released.score_record(result) for task, result in val.items()},
+        "test": {task: released.score_record(result) for task, result in test.items()},
     }
+
+
+class _Merged(AbstractContextManager["_Merged"]):
+    """The tower at W0 + s·M(options), merging anew only when the options change."""
+
+    def __init__(self, tower: nn.Module, merger: Merger, method: str) -> None:
+        self.tower, self.merger, self.method = tower, merger, method
+        self.options: dict[str, Any] | None = None
+        self.applied: AppliedUpdate | None = None
+
+    def set(self, s: float, options: Mapping[str, Any]) -> None:
+        if self.applied is None or self.options != options:
+            self._restore()
+            self.options = dict(options)
+            merged = self.merger.merge_layers(self.method, **options)
+            self.applied = AppliedUpdate(self.tower, merged)
+        self.applied.set(s)
+
+    def _restore(self) -> None:
+        if self.applied is not None:
+            self.applied.restore()
+
+    def __exit__(self, *_error: object) -> None:
+        self._restore()

@@ -1,0 +1,57 @@
+"""The code digest follows meaning, and follows imports, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from trap2 import provenance
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch) -> Path:
+    """A copy of the scripts and the library that may be edited."""
+    copy = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "LIBRARY", copy / "trap2")
+    return copy
+
+
+def digest(scripts: Path, name: str) -> str:
+    provenance._imports.cache_clear()
+    provenance._meaning.cache_clear()
+    return provenance.code_digest(scripts / name)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def test_an_edited_module_changes_the_scripts_that_use_it_and_no_other(scripts):
+    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "publish.py")}
+    edit(scripts / "trap2" / "objective.py", "1.0 / s", "2.0 / s")
+    assert digest(scripts, "finetune_trap2.py") != before["finetune_trap2.py"]
+    assert digest(scripts, "publish.py") == before["publish.py"]
+
+
+def test_the_operators_are_no_part_of_training(scripts):
+    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "sweep_merges.py")}
+    edit(scripts / "trap2" / "merging" / "elementwise.py", "def ", "SIGN = -1\n\n\ndef ")
+    assert digest(scripts, "sweep_merges.py") != before["sweep_merges.py"]
+    assert digest(scripts, "finetune_trap2.py") == before["finetune_trap2.py"]
+
+
+def test_comments_docstrings_and_layout_do_not_count(scripts):
+    before = digest(scripts, "finetune_trap2.py")
+    module = scripts / "trap2" / "objective.py"
+    edit(module, '"""The TRAP² objective', '"""A TRAP² objective')
+    edit(module, "@dataclass(frozen=True)", "# A comment.\n\n\n@dataclass( frozen = True )")
+    assert digest(scripts, "finetune_trap2.py") == before
+
+
+def test_versions_name_what_decides_the_numbers():
+    assert {"python", "torch", "open_clip_torch"} <= provenance.versions().keys()

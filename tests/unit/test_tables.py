@@ -1,0 +1,63 @@
+"""Tables from records, with the arithmetic done by hand."""
+
+from trap2.report.summary import summary
+from trap2.report.tables import cell_rows, merging_rows, standalone_rows
+
+FACTS = {"suite": "demo", "backbone": "ViT-demo", "release": "lora"}
+
+
+def update(protection: str, task: str, accuracy: float) -> dict:
+    return FACTS | {"protection": protection, "task": task, "test": {"accuracy": accuracy}}
+
+
+def merge(protection: str, protected: str, accuracies: dict[str, float]) -> dict:
+    cell = {
+        "merge_method": "TA",
+        "merge_space": "Full",
+        "options": {"keep": 30.0, "drop": 0.5},
+        "coefficient": 0.30,
+        "test": {task: {"accuracy": value} for task, value in accuracies.items()},
+    }
+    facts = {"protection": protection, "protected_task": protected, "seed": 0}
+    return FACTS | facts | {"cells": {"TA-Full": cell}}
+
+
+MERGES = [
+    merge("unprotected", "none", {"a": 60.0, "b": 80.0}),
+    merge("trap2", "a", {"a": 10.0, "b": 20.0}),
+    merge("trap2", "b", {"a": 30.0, "b": 41.0}),
+]
+
+
+def test_standalone_rows():
+    records = [update(p, t, v) for p, t, v in (("zero-shot", "a", 10.0), ("zero-shot", "b", 20.5))]
+    records += [update("unprotected", "b", 90.0), update("unprotected", "a", 80.0)]
+    rows = standalone_rows(records, ["a", "b"])
+    assert [row["protection"] for row in rows] == ["zero-shot", "fine-tuned"]
+    assert rows[0] | {"a": "10.000", "b": "20.500", "average": "15.250"} == rows[0]
+    assert rows[1] | {"a": "80.000", "b": "90.000", "average": "85.000"} == rows[1]
+
+
+def test_merging_rows_average_over_tasks_and_then_over_protected_tasks():
+    rows = merging_rows(MERGES, ["TA-Full"])
+    assert [row["TA-Full"] for row in rows] == ["70.000", "25.250"]
+
+
+def test_cell_rows():
+    rows = cell_rows(MERGES, ["a", "b"])
+    assert len(rows) == 3
+    assert rows[2]["protected_task"] == "b"
+    assert rows[2]["options"] == "drop=0.5;keep=30.0"
+    assert (rows[2]["a"], rows[2]["average"], rows[2]["coefficient"]) == ("30.000", "35.500", "0.3")
+
+
+def test_summary_says_whose_numbers_they_are():
+    table1 = [
+        FACTS | {"protection": name, "average": value}
+        for name, value in (("zero-shot", "40"), ("fine-tuned", "80"), ("trap2", "76"))
+    ]
+    text = summary(table1, merging_rows(MERGES, ["TA-Full"]), {"results/table1.csv": "alone"})
+    assert "not the paper's" in text
+    assert "95 % of fine-tuned" in text
+    assert "lower in 1 of 1 columns" in text
+    assert "loses 64 %" in text

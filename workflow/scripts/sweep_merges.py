@@ -1,0 +1,97 @@
+"""Merge one set of updates in every method and space and score the results.
+
+The output of an earlier run is kept in place by the rule; a cell in it whose key still fits is
+taken over, so that a new method costs its own cells and nothing else, and a killed job goes on
+where it was.
+"""
+
+import time
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.cells import Scorer, Search, Task, cell_key, sweep_cell
+from trap2.clip.heads import read_head
+from trap2.merging import Merger
+from trap2.provenance import versions
+
+
+def input_digests() -> dict[str, str]:
+    """SHA-256 of every input but the arrays, whose manifests hold theirs."""
+    paths = [path for path in map(str, snakemake.input) if not path.endswith(".npy")]
+    return {path: files.sha256(path) for path in paths if not path.endswith("update.json")}
+
+
+def earlier_cells(path: Path) -> dict[str, dict]:
+    """The cells of an earlier run; none if there was none or its file is damaged."""
+    try:
+        return files.read_json(path)["cells"]
+    except (files.FileError, KeyError, TypeError):
+        return {}
+
+
+with job.running(snakemake) as say:
+    params, names = snakemake.params, dict(snakemake.wildcards)
+    output = Path(snakemake.output[0])
+    device = job.device(params.device, snakemake.threads)
+    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
+    references = {
+        record["task"]: record["val"]["accuracy"]
+        for record in map(files.read_json, snakemake.input.references)
+    }
+    data = list(snakemake.input.data)
+    tasks = {
+        task: Task(
+            heads[task],
+            released.open_task(data, task, "val"),
+            released.open_task(data, task, "test"),
+            references[task],
+        )
+        for task in params.tasks
+    }
+    scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
+    folders = list(dict.fromkeys(Path(path).parent for path in snakemake.input.updates))
+    updates = [released.load_update(folder, snakemake.input.tower) for folder in folders]
+    search = Search(**params.merging["search"])
+    record = {
+        "suite": names["suite"],
+        "backbone": names["backbone"],
+        "release": names["release"],
+        "protection": names["protection"],
+        "protected_task": names["protected"],
+        "tasks": params.tasks,
+        "seed": params.seed,
+        "device": device.type,
+        "versions": versions(),
+        "cells": {},
+    }
+    common = {
+        "inputs": input_digests(),
+        "references": references,
+        "search": params.merging["search"],
+        "code": params.code,
+        "device": device.type,
+        "batch_size": params.batch_size,
+    }
+    earlier = earlier_cells(output)
+    mergers: dict[str, Merger] = {}
+    for method, space in params.cells:
+        column = f"{method}-{space}"
+        options = params.merging["options"].get(method, {})
+        key = cell_key(common | {"method": method, "space": space, "options": options})
+        cell = earlier.get(column, {})
+        if cell.get("key") != key:
+            started = time.monotonic()
+            if space not in mergers:
+                mergers[space] = Merger(updates, space)
+            cell = sweep_cell(scorer, mergers[space], method, options, search)
+            cell |= {"merge_method": method, "merge_space": space, "key": key}
+            cell["seconds"] = round(time.monotonic() - started, 2)
+        say(
+            f"{column}: s = {cell['coefficient']:g}, normalised validation accuracy "
+            f"{cell['normalised_val_accuracy']:.2f} %, {cell['seconds']} s"
+        )
+        record["cells"][column] = cell
+        # Cells that are not due yet stay in the file, in case this job is killed.
+        files.write_json(output, record | {"cells": earlier | record["cells"]})
+    files.write_json(output, record)

@@ -1,0 +1,50 @@
+"""Preparing a demo task: rendering its splits into a prepared folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trap2 import files
+from trap2.data import arrays
+from trap2.data.demo import SIZE, TASKS, render
+
+
+def prepare_demo(
+    task: str, counts: Mapping[str, int], resolution: int, seed: int, folder: str | Path
+) -> dict[str, Any]:
+    """Render the shifted images of all three splits and describe them.
+
+    Args:
+        task: a key of :data:`trap2.data.demo.TASKS`.
+        counts: images of each split.
+        resolution: side of the images in pixels; the demo's are 32.
+        seed: the configuration's seed.
+        folder: where to write.
+
+    Returns:
+        The manifest, which is also written as ``manifest.json``.
+
+    Raises:
+        ValueError: another resolution.
+    """
+    if resolution != SIZE:
+        raise ValueError(
+            f"the demo's images are {SIZE} px wide, the backbone wants {resolution}; set its "
+            f"resolution to {SIZE}"
+        )
+    for split in arrays.SPLITS:
+        images, labels = render(task, split, counts[split], seed, shifted=True)
+        arrays.write_split(folder, split, iter(images), labels)
+    manifest = arrays.describe(
+        folder,
+        task=task,
+        class_names=list(TASKS[task].class_names),
+        templates=list(TASKS[task].templates),
+        source="demo",
+        resolution=resolution,
+        seed=seed,
+    )
+    files.write_json(Path(folder) / "manifest.json", manifest)
+    return manifest
