@@ -1,0 +1,203 @@
+"""The catalogue of datasets: where each comes from, how it is split, what its classes are called.
+
+One row a task, in ``datasets.yaml`` beside this module.  Adding a dataset is one row and, when its
+files are in a form that no reader knows, one reader (:mod:`trap2.data.readers`).  Another catalogue
+of the same form can be read instead, for instance one whose files lie on a mirror.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trap2 import files
+
+CATALOGUE = Path(__file__).with_name("datasets.yaml")
+SPLIT_RULES = ("idx", "official", "per_class")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to download.
+
+    Attributes:
+        name: its name in the raw folder; may hold a ``*`` when ``url`` does.
+        url: ``http(s)://…``, or ``hub://owner/name/path`` for a file of a dataset repository.
+        checksum: ``md5:…`` or ``sha256:…``; empty when it is not known in advance.
+        size: bytes, or None when not known in advance.
+        unpack: an archive (zip or tar) whose content the reader wants.
+    """
+
+    name: str
+    url: str
+    checksum: str = ""
+    size: int | None = None
+    unpack: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that offers a dataset, and the reader of its form."""
+
+    name: str
+    reader: str
+    files: tuple[RemoteFile, ...]
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row of the catalogue.
+
+    Attributes:
+        sources: by name; the first is the default.
+        split: ``{"rule": "idx" | "official" | "per_class", …}``; see :mod:`trap2.data.splits`.
+        classes: how many classes the files must have.
+        counts: images in train, val and test that the split must give.
+        class_names: names by label, or by the dataset's own name of the class; None when the
+            dataset's own names serve.
+        templates: prompts with one ``{}`` for the class name.
+        label_start: part → its first labels in the original order, where known.
+    """
+
+    task: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    sources: Mapping[str, Source]
+    split: Mapping[str, Any]
+    classes: int
+    counts: Mapping[str, int]
+    templates: tuple[str, ...]
+    class_names: Sequence[str] | Mapping[str, str] | None = None
+    label_start: Mapping[str, Sequence[int]] | None = None
+
+    def source(self, name: str | None = None) -> Source:
+        """The source of that name, or the default one.
+
+        Raises:
+            ValueError: the dataset has no such source.
+        """
+        if name is None:
+            return next(iter(self.sources.values()))
+        if name not in self.sources:
+            raise ValueError(
+                f"{self.task}: no source '{name}'; the catalogue has {', '.join(self.sources)}"
+            )
+        return self.sources[name]
+
+    def display_names(self, own_names: Sequence[str]) -> list[str]:
+        """The class names that prompts use, in label order.
+
+        Args:
+            own_names: the names that the files give, in label order.
+
+        Raises:
+            ValueError: a class that the row's table does not know, or a list of another length.
+        """
+        if self.class_names is None:
+            return [name.replace("_", " ") for name in own_names]
+        if isinstance(self.class_names, Mapping):
+            unknown = sorted(set(own_names) - set(self.class_names))
+            if unknown:
+                raise ValueError(
+                    f"{self.task}: the files have the classes {unknown}, which the catalogue's "
+                    f"class_names does not name; it names {sorted(self.class_names)}"
+                )
+            return [self.class_names[name] for name in own_names]
+        if len(self.class_names) != len(own_names):
+            raise ValueError(
+                f"{self.task}: the catalogue names {len(self.class_names)} classes, the files have "
+                f"{len(own_names)}"
+            )
+        return list(self.class_names)
+
+    def prompts(self, class_name: str) -> list[str]:
+        """One prompt a template, with the class name put in."""
+        return [template.replace("{}", class_name) for template in self.templates]
+
+
+def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
+    """Read a catalogue; without ``path`` the one that comes with the library.
+
+    Raises:
+        FileError: the file is missing or is not YAML.
+        ValueError: a row lacks an entry, has one too many or a value that is not allowed; the
+            message names the row.
+    """
+    path = Path(path or CATALOGUE)
+    try:
+        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise files.FileError(f"{path}: no such catalogue") from None
+    except yaml.YAMLError as error:
+        raise files.FileError(f"{path}: not valid YAML ({error})") from None
+    if not isinstance(rows, dict):
+        raise files.FileError(f"{path}: expected a table of datasets by task")
+    return {task: _dataset(task, row, path) for task, row in rows.items()}
+
+
+def find_dataset(task: str, path: str | Path | None = None) -> Dataset:
+    """The row of one task.
+
+    Raises:
+        ValueError: the catalogue has no such task.
+    """
+    catalogue = load_catalogue(path)
+    if task not in catalogue:
+        raise ValueError(f"no dataset '{task}' in the catalogue; it has {', '.join(catalogue)}")
+    return catalogue[task]
+
+
+def _dataset(task: str, row: Mapping[str, Any], path: Path) -> Dataset:
+    where = f"{path}: {task}"
+    try:
+        entries = dict(row)
+        sources = {
+            name: _source(name, source, f"{where}.sources.{name}")
+            for name, source in entries.pop("sources").items()
+        }
+        templates = tuple(entries.pop("templates"))
+        dataset = Dataset(task=task, sources=sources, templates=templates, **entries)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{where}: {error}") from None
+    if not sources:
+        raise ValueError(f"{where}: no source")
+    if dataset.split.get("rule") not in SPLIT_RULES:
+        raise ValueError(
+            f"{where}: split rule {dataset.split.get('rule')!r}; allowed: {', '.join(SPLIT_RULES)}"
+        )
+    wrong = [template for template in templates if template.count("{}") != 1]
+    if wrong or not templates:
+        raise ValueError(f"{where}: each template needs exactly one {{}}; found {wrong}")
+    if sorted(dataset.counts) != ["test", "train", "val"]:
+        raise ValueError(f"{where}: counts needs train, val and test; found {list(dataset.counts)}")
+    return dataset
+
+
+def _source(name: str, row: Mapping[str, Any], where: str) -> Source:
+    remote = tuple(RemoteFile(**entry) for entry in row["files"])
+    for file in remote:
+        _check_file(file, f"{where}.{file.name}")
+    return Source(name, row["reader"], remote, row.get("revision", ""))
+
+
+def _check_file(file: RemoteFile, where: str) -> None:
+    if "/" in file.name or "\\" in file.name or file.name in ("", ".", ".."):
+        raise ValueError(f"{where}: not a plain file name")
+    if file.url.partition("://")[0] not in ("http", "https", "hub"):
+        raise ValueError(f"{where}: url {file.url!r}; allowed are http://, https:// and hub://")
+    lengths = {"md5": 32, "sha256": 64}
+    algorithm, _, digest = file.checksum.partition(":")
+    if file.checksum and len(digest) != lengths.get(algorithm):
+        raise ValueError(
+            f"{where}: checksum {file.checksum!r}; allowed are md5:<32 hex digits> and "
+            "sha256:<64 hex digits>"
+        )
+    if ("*" in file.name) != ("*" in file.url):
+        raise ValueError(f"{where}: name and url must both have a '*', or neither")
