@@ -1,0 +1,426 @@
+"""Readers: torchvision's own dataset classes read the same files; damage is named."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import scipy.io
+from torchvision import datasets
+from trap2 import files
+from trap2.data.catalogue import Dataset
+from trap2.data.images import Part, RawDataset, open_image
+from trap2.data.readers import read, read_idx
+from trap2.data.sources import download
+
+
+@pytest.fixture(scope="session")
+def laid_out(
+    tmp_path_factory: pytest.TempPathFactory, miniatures: Path, catalogue: dict[str, Dataset]
+) -> Callable[[str, str | None], Path]:
+    """The content folder of a dataset; do not change it."""
+    base = tmp_path_factory.mktemp("raw")
+
+    def lay_out(task: str, source: str | None = None) -> Path:
+        raw = base / f"{task}-{source}"
+        if not raw.exists():
+            download(catalogue[task], raw, source=source, archives=miniatures, log=lambda _: None)
+        return raw / "content"
+
+    return lay_out
+
+
+@pytest.fixture
+def copied(laid_out: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """A content folder to damage."""
+
+    def copy(task: str, source: str | None = None) -> Path:
+        return Path(shutil.copytree(laid_out(task, source), tmp_path / "content"))
+
+    return copy
+
+
+def reading(catalogue: dict[str, Dataset], content: Path, task: str) -> RawDataset:
+    name = "original"
+    return read(catalogue[task], catalogue[task].source(name).reader, content)
+
+
+def same(part: Part, reference: object) -> None:
+    """The part has torchvision's labels and pixels, in torchvision's order."""
+    assert len(part) == len(reference)  # type: ignore[arg-type]
+    for index in range(len(part)):
+        image, label = reference[index]  # type: ignore[index]
+        assert label == part.labels[index]
+        ours = part.load(index).convert("RGB")
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(image.convert("RGB")))
+
+
+def test_cars_as_torchvision_reads_it(catalogue, laid_out, tmp_path: Path) -> None:
+    content = laid_out("cars", "original")
+    (tmp_path / "stanford_cars").symlink_to(content)
+    raw = reading(catalogue, content, "cars")
+    for part in ("train", "test"):
+        reference = datasets.StanfordCars(tmp_path, split=part)
+        assert list(raw.classes) == reference.classes
+        same(raw.parts[part], reference)
+
+
+def test_cars_shards_hold_the_same_images(catalogue, laid_out) -> None:
+    original = reading(catalogue, laid_out("cars", "original"), "cars")
+    shards = read(catalogue["cars"], "cars_parquet", laid_out("cars", "hub"))
+    assert shards.classes == original.classes
+    for part in ("train", "test"):
+        same(shards.parts[part], pairs(original.parts[part]))
+
+
+def pairs(part: Part) -> list[tuple[object, int]]:
+    return [(part.load(index), int(part.labels[index])) for index in range(len(part))]
+
+
+def test_dtd_as_torchvision_reads_it(catalogue, laid_out, tmp_path: Path) -> None:
+    (tmp_path / "dtd").symlink_to(laid_out("dtd"))
+    raw = reading(catalogue, laid_out("dtd"), "dtd")
+    for part in ("train", "val", "test"):
+        reference = datasets.DTD(tmp_path, split=part, partition=1)
+        assert raw.classes == reference.classes
+        same(raw.parts[part], reference)
+
+
+def test_eurosat_as_torchvision_reads_it(catalogue, laid_out, tmp_path: Path) -> None:
+    (tmp_path / "eurosat").symlink_to(laid_out("eurosat"))
+    raw = reading(catalogue, laid_out("eurosat"), "eurosat")
+    reference = datasets.EuroSAT(tmp_path)
+    assert raw.classes == reference.classes
+    same(raw.parts["all"], reference)
+
+
+def test_gtsrb_as_torchvision_reads_it(catalogue, laid_out, tmp_path: Path) -> None:
+    (tmp_path / "gtsrb").symlink_to(laid_out("gtsrb"))
+    raw = reading(catalogue, laid_out("gtsrb"), "gtsrb")
+    for part in ("train", "test"):
+        same(raw.parts[part], datasets.GTSRB(tmp_path, split=part))
+
+
+def test_mnist_as_torchvision_reads_it(catalogue, laid_out, tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for path in laid_out("mnist").iterdir():
+        (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    raw = reading(catalogue, laid_out("mnist"), "mnist")
+    for part in ("train", "test"):
+        same(raw.parts[part], datasets.MNIST(tmp_path, train=part == "train"))
+
+
+def test_aircraft_as_torchvision_reads_it(catalogue, laid_out) -> None:
+    raw = reading(catalogue, laid_out("aircraft"), "aircraft")
+    for part in ("train", "val", "test"):
+        reference = datasets.FGVCAircraft(laid_out("aircraft"), split=part)
+        assert raw.classes == reference.classes
+        same(raw.parts[part], reference)
+
+
+def test_svhn_as_torchvision_reads_it(catalogue, laid_out) -> None:
+    class Miniature(datasets.SVHN):
+        def _check_integrity(self) -> bool:
+            return True
+
+    raw = reading(catalogue, laid_out("svhn"), "svhn")
+    for part in ("train", "test"):
+        same(raw.parts[part], Miniature(str(laid_out("svhn")), split=part))
+
+
+def test_resisc45_as_an_image_folder(catalogue, laid_out) -> None:
+    content = laid_out("resisc45")
+    raw = reading(catalogue, content, "resisc45")
+    for part in ("train", "val", "test"):
+        listed = (content / f"resisc45-{part}.txt").read_text().split()
+        reference = datasets.ImageFolder(
+            str(content / "NWPU-RESISC45"),
+            is_valid_file=lambda path, listed=listed: Path(path).name in listed,
+        )
+        assert list(raw.classes) == reference.classes
+        same(raw.parts[part], reference)
+
+
+def test_sun397_as_the_image_folder_that_the_published_indices_mean(
+    catalogue, laid_out, tmp_path: Path
+) -> None:
+    """Partition 1 as class folders ``a_abbey``; labels and order are those of the folder."""
+    content = laid_out("sun397")
+    raw = reading(catalogue, content, "sun397")
+    for part, name in (("train", "Training_01.txt"), ("test", "Testing_01.txt")):
+        for line in (content / name).read_text().split():
+            pieces = line.strip("/").split("/")
+            folder = tmp_path / part / "_".join(pieces[:-1])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / pieces[-1]).symlink_to(content / "SUN397" / line.strip("/"))
+        reference = datasets.ImageFolder(str(tmp_path / part))
+        assert list(raw.classes) == [name[2:] for name in reference.classes]
+        same(raw.parts[part], reference)
+    assert list(raw.classes) == ["balcony_exterior", "balcony_interior", "ballroom", "zen_garden"]
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def first_line(path: Path) -> str:
+    return path.read_text().splitlines()[0]
+
+
+GT = "GTSRB/Training/00007/GT-00007.csv"
+VARIANTS = "fgvc-aircraft-2013b/data/variants.txt"
+DAMAGES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("dtd", lambda c: (c / "dtd/labels/val1.txt").unlink(), r"val1\.txt: this list is missing"),
+    ("dtd", lambda c: (c / "dtd/images/woven").mkdir(), "no list names: woven"),
+    ("dtd", lambda c: shutil.rmtree(c / "dtd/images/banded"), "without a folder: banded"),
+    ("dtd", lambda c: shutil.rmtree(c / "dtd/images"), "images: this folder is missing"),
+    (
+        "dtd",
+        lambda c: edit(c / "dtd/labels/val1.txt", lambda text: text + text.splitlines()[0]),
+        "twice",
+    ),
+    (
+        "dtd",
+        lambda c: edit(
+            c / "dtd/labels/val1.txt",
+            lambda text: text + first_line(c / "dtd/labels/test1.txt"),
+        ),
+        "in both parts 'val' and 'test'",
+    ),
+    (
+        "dtd",
+        lambda c: edit(c / "dtd/labels/val1.txt", lambda text: text + "banded/../../x.jpg"),
+        "outside the folder",
+    ),
+    ("eurosat", lambda c: (c / "2750/Desert").mkdir(), "11 classes, the catalogue expects 10"),
+    ("eurosat", lambda c: (c / "2750/River/notes.txt").write_text("x"), "notes.txt: not expected"),
+    (
+        "resisc45",
+        lambda c: (c / "resisc45-test.txt").unlink(),
+        r"resisc45-test\.txt: this list is missing",
+    ),
+    ("resisc45", lambda c: (c / "NWPU-RESISC45/volcano").mkdir(), "no list names: volcano"),
+    (
+        "resisc45",
+        lambda c: shutil.copy(
+            c / "NWPU-RESISC45/wetland/wetland_001.jpg",
+            c / "NWPU-RESISC45/wetland/wetland_701.jpg",
+        ),
+        r"images that no list names: wetland_701\.jpg",
+    ),
+    (
+        "resisc45",
+        lambda c: (c / "NWPU-RESISC45/wetland/wetland_001.jpg").unlink(),
+        r"1 of \d+ listed images are missing, the first is 'wetland/wetland_001\.jpg'",
+    ),
+    ("gtsrb", lambda c: (c / "GT-final_test.csv").unlink(), "GT-final_test.csv: this list is miss"),
+    (
+        "gtsrb",
+        lambda c: edit(c / GT, lambda text: text.replace(";7\n", ";8\n")),
+        "does not list the images of its folder",
+    ),
+    ("gtsrb", lambda c: (c / GT).with_name("x.png").write_text("x"), r"not expected here: x\.png"),
+    ("gtsrb", lambda c: (c / "GTSRB/Training/Extra").mkdir(), "should be 00000, 00001"),
+    ("gtsrb", lambda c: (c / "GTSRB/Training/00043").mkdir(), "44 classes, the catalogue expects"),
+    (
+        "gtsrb",
+        lambda c: edit(c / "GT-final_test.csv", lambda text: text.replace("14;17;", "14;17;1", 1)),
+        r"labels outside 0 … 42, the first is 1\d\d? of '00000\.ppm'",
+    ),
+    (
+        "gtsrb",
+        lambda c: edit(c / "GT-final_test.csv", lambda text: text.replace("ClassId", "Class")),
+        "expected a table with Filename and ClassId",
+    ),
+    (
+        "aircraft",
+        lambda c: edit(c / VARIANTS, lambda text: text.replace("Yak-42\n", "")),
+        r"variants not in variants\.txt: Yak-42",
+    ),
+    (
+        "aircraft",
+        lambda c: edit(c / VARIANTS, lambda text: text + "Concorde\n"),
+        "5 classes, the catalogue expects 4",
+    ),
+    (
+        "mnist",
+        lambda c: (c / "t10k-labels-idx1-ubyte.gz").unlink(),
+        "t10k-labels-idx1-ubyte.gz: this file is missing",
+    ),
+    (
+        "sun397",
+        lambda c: (c / "Testing_01.txt").unlink(),
+        r"Testing_01\.txt: this list is missing",
+    ),
+    (
+        "sun397",
+        lambda c: shutil.copytree(c / "SUN397/b/ballroom", c / "SUN397/b/bank"),
+        "no list names: b_bank",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "damage", "message"), DAMAGES)
+def test_damage_is_named(
+    task: str, damage: Callable[[Path], object], message: str, catalogue, copied
+) -> None:
+    content = copied(task)
+    damage(content)
+    with pytest.raises(files.FileError, match=message):
+        reading(catalogue, content, task)
+
+
+def annotate(path: Path, labels: list[int]) -> None:
+    """Overwrite the classes of a Cars annotation file, which count from 1."""
+    annotations = scipy.io.loadmat(path)["annotations"]
+    for index, label in enumerate(labels):
+        annotations[0, index]["class"] = np.array([[label]], dtype=np.uint8)
+    scipy.io.savemat(path, {"annotations": annotations})
+
+
+def test_a_cars_label_out_of_range_is_named(catalogue, copied) -> None:
+    content = copied("cars", "original")
+    annotate(content / "devkit" / "cars_train_annos.mat", [5])
+    with pytest.raises(files.FileError, match=r"part 'train'.*outside 0 … 3, the first is 4"):
+        reading(catalogue, content, "cars")
+
+
+def test_cars_in_another_order_is_refused(catalogue, copied) -> None:
+    """The published validation indices mean the original order of the test images."""
+    content = copied("cars", "original")
+    path = content / "cars_test_annos_withlabels.mat"
+    stored = scipy.io.loadmat(path)["annotations"]
+    scipy.io.savemat(path, {"annotations": stored[:, ::-1]})
+    with pytest.raises(files.FileError, match="not in their original order"):
+        reading(catalogue, content, "cars")
+
+
+def test_a_damaged_devkit_is_named(catalogue, copied) -> None:
+    content = copied("cars", "original")
+    path = content / "cars_test_annos_withlabels.mat"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(files.FileError, match=r"withlabels\.mat: not a readable MATLAB 5 file"):
+        reading(catalogue, content, "cars")
+    shutil.copy(content / "devkit" / "cars_test_annos.mat", path)
+    with pytest.raises(files.FileError, match="the annotations have no class"):
+        reading(catalogue, content, "cars")
+
+
+def test_svhn_labels_and_images_are_checked(catalogue, copied) -> None:
+    content = copied("svhn")
+    stored = scipy.io.loadmat(content / "train_32x32.mat")
+    for change, message in [
+        ({"y": stored["y"] + 1}, "y should be 1 … 10"),
+        ({"y": stored["y"][:-1]}, "60 images and 59 labels"),
+        ({"X": stored["X"].astype(np.float64)}, "X should be uint8"),
+    ]:
+        values = {"X": stored["X"], "y": stored["y"], **change}
+        scipy.io.savemat(content / "train_32x32.mat", values)
+        with pytest.raises(files.FileError, match=message):
+            reading(catalogue, content, "svhn")
+    scipy.io.savemat(content / "train_32x32.mat", {"X": stored["X"]})
+    with pytest.raises(files.FileError, match="no variable 'y'"):
+        reading(catalogue, content, "svhn")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (struct.pack(">HBB1I", 0, 8, 1, 4) + b"abc", r"3 bytes of data, its header says \(4,\)"),
+        (struct.pack(">HBB1I", 0, 8, 1, 2) + b"abc", r"3 bytes of data, its header says \(2,\)"),
+        (struct.pack(">HBB1I", 0, 13, 1, 4) + bytes(16), "not an idx file of unsigned bytes"),
+        (struct.pack(">HBB3I", 0, 8, 3, 1, 1, 1) + b"a", "not an idx file of unsigned bytes"),
+        (b"", "not an idx file"),
+        (gzip.compress(bytes(1000))[:20], "damaged or truncated"),
+    ],
+)
+def test_a_damaged_idx_file_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.gz"
+    path.write_bytes(content)
+    with pytest.raises(files.FileError, match=message):
+        read_idx(path, 1)
+
+
+def rewrite(path: Path, change: Callable[[pyarrow.Table], pyarrow.Table]) -> None:
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path)), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "1 shards of part 'test', their names say"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "not a readable parquet file"),
+        (
+            lambda path: rewrite(path, lambda table: table.replace_schema_metadata({})),
+            "does not name the classes",
+        ),
+        (
+            lambda path: rewrite(path, lambda table: table.drop_columns(["label"])),
+            "no readable column 'label'",
+        ),
+    ],
+)
+def test_damaged_shards_are_named(change, message: str, catalogue, copied, laid_out) -> None:
+    content = copied("cars", "hub")
+    shard = content / "test-00000-of-00002.parquet"
+    change(shard)
+    with pytest.raises(files.FileError, match=message):
+        read(catalogue["cars"], "cars_parquet", content)
+
+
+def test_a_row_without_an_image_is_named(catalogue, copied) -> None:
+    content = copied("cars", "hub")
+
+    def empty(table: pyarrow.Table) -> pyarrow.Table:
+        column = table.column("image").to_pylist()
+        column[0] = {"bytes": None, "path": "00001.jpg"}
+        changed = pyarrow.array(column, table.schema.field("image").type)
+        return table.set_column(0, table.schema.field("image"), changed)
+
+    rewrite(content / "train-00000-of-00002.parquet", empty)
+    raw = read(catalogue["cars"], "cars_parquet", content)
+    with pytest.raises(files.FileError, match="image 0 of train: the row holds no encoded image"):
+        raw.parts["train"].load(0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: b"", r"empty \(0 bytes\)"),
+        (lambda content: content[: len(content) // 2], "damaged or truncated image"),
+        (lambda content: b"<html>not found</html>", "not an image of any known format"),
+    ],
+)
+def test_a_damaged_image_is_named(damage, message: str, laid_out, tmp_path: Path) -> None:
+    image = next((laid_out("dtd") / "dtd" / "images").rglob("*.jpg"))
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(damage(image.read_bytes()))
+    with pytest.raises(files.FileError, match=rf"picture\.jpg: .*{message}"):
+        open_image(path)
+    with pytest.raises(files.FileError, match=r"none\.jpg: cannot be read"):
+        open_image(tmp_path / "none.jpg")
+
+
+def test_an_unknown_reader_is_named(catalogue, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no reader 'webdataset'; there are cars_devkit"):
+        read(catalogue["cars"], "webdataset", tmp_path)
+
+
+def test_a_class_without_images_is_named(catalogue, copied) -> None:
+    content = copied("aircraft")
+    path = content / "fgvc-aircraft-2013b" / "data" / "images_variant_val.txt"
+    kept = [line for line in path.read_text().splitlines() if "Yak-42" not in line]
+    path.write_text("\n".join(kept))
+    with pytest.raises(files.FileError, match="part 'val': no image of 1 classes: Yak-42"):
+        reading(catalogue, content, "aircraft")
+    path.write_text("")
+    with pytest.raises(files.FileError, match="part 'val': no images"):
+        reading(catalogue, content, "aircraft")
