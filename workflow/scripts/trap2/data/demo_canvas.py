@@ -1,0 +1,162 @@
+"""What the demo's painters share: colours, backgrounds, placing, and the wear of a bad picture.
+
+Everything is painted four times larger than the final 32×32 pixels and averaged down, which is
+what smooths the edges.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+SIZE = 32
+CANVAS = 4 * SIZE
+
+Colour = tuple[int, int, int]
+Range = tuple[float, float]
+
+
+def colour(
+    rng: np.random.Generator,
+    hue: Range = (0.0, 1.0),
+    saturation: Range = (0.0, 1.0),
+    value: Range = (0.0, 1.0),
+) -> Colour:
+    """A random colour; hue, saturation and value are drawn uniformly from ranges within [0, 1]."""
+    h, s, v = (float(rng.uniform(*bounds)) for bounds in (hue, saturation, value))
+    r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
+    return round(255 * r), round(255 * g), round(255 * b)
+
+
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """``first`` with a share of ``second``, 0 … 1, stirred in."""
+    r, g, b = (
+        round((1 - share) * one + share * other) for one, other in zip(first, second, strict=True)
+    )
+    return r, g, b
+
+
+def brightness(rgb: Colour) -> float:
+    """Perceived brightness, 0 … 255 (Rec. 601 luma)."""
+    return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+
+
+def two_colours(rng: np.random.Generator, gap: float) -> tuple[Colour, Colour]:
+    """Two random colours whose brightness differs by at least ``gap`` (0 … 150)."""
+    while True:
+        first, second = (colour(rng, saturation=(0.1, 0.9), value=(0.2, 1.0)) for _ in range(2))
+        if abs(brightness(first) - brightness(second)) >= gap:
+            return first, second
+
+
+def smooth_noise(
+    rng: np.random.Generator, cells: int, size: int = CANVAS, octaves: int = 1
+) -> np.ndarray:
+    """Smooth noise (size, size), about −1 … 1: ``cells`` bumps a side, octaves of half weight."""
+    total = np.zeros((size, size), dtype=np.float32)
+    for octave in range(octaves):
+        grid = rng.uniform(-1, 1, (cells * 2**octave + 1,) * 2).astype(np.float32)
+        bumps = Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC)
+        total += np.asarray(bumps) * 0.5**octave
+    return total / (2 - 0.5 ** (octaves - 1))
+
+
+def blend(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float pixels between two colours; weight (H, W) 0 is ``first``, 1 ``second``."""
+    low, high = (np.asarray(rgb, dtype=np.float32) for rgb in (first, second))
+    return low + np.clip(weight, 0, 1)[..., None] * (high - low)
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """(H, W, 3) float pixels in 0 … 255 as an image."""
+    return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
+
+
+def gradient(rng: np.random.Generator, first: Colour, second: Colour) -> Image.Image:
+    """A linear gradient from one colour to another in a random direction."""
+    angle = rng.uniform(0, 2 * math.pi)
+    axis = np.linspace(-0.7, 0.7, CANVAS, dtype=np.float32)
+    ramp = math.cos(angle) * axis[None, :] + math.sin(angle) * axis[:, None]
+    return to_image(blend(first, second, ramp + 0.5))
+
+
+def mottled(rng: np.random.Generator, first: Colour, second: Colour, cells: int = 3) -> Image.Image:
+    """Soft blotches between two colours."""
+    return to_image(blend(first, second, 0.5 + 0.8 * smooth_noise(rng, cells, octaves=2)))
+
+
+def layer() -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """A transparent layer and its brush."""
+    image = Image.new("RGBA", (CANVAS, CANVAS), (0, 0, 0, 0))
+    return image, ImageDraw.Draw(image)
+
+
+def place(
+    background: Image.Image,
+    foreground: Image.Image,
+    *,
+    angle: float = 0.0,
+    scale: float = 1.0,
+    squeeze: float = 1.0,
+    shear: float = 0.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Put a layer on a background, in place.
+
+    Args:
+        background: RGB.
+        foreground: RGBA of the same size, drawn around its centre.
+        angle: rotation in degrees, counter-clockwise.
+        scale: magnification.
+        squeeze: width divided by height after scaling; a sign seen from the side is below 1.
+        shear: horizontal shift for each unit of height.
+        shift: move right and down, as shares of the picture's side.
+    """
+    turn = math.radians(angle)
+    rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    forward = rotation @ np.array([[scale * squeeze, scale * shear], [0.0, scale]])
+    inverse = np.linalg.inv(forward)
+    centre = np.full(2, CANVAS / 2)
+    origin = centre - inverse @ (centre + CANVAS * np.asarray(shift))
+    matrix = (*inverse[0], origin[0], *inverse[1], origin[1])
+    moved = foreground.transform(
+        foreground.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
+    background.paste(moved, (0, 0), moved)
+
+
+def confetti(rng: np.random.Generator, image: Image.Image, count: int, largest: float) -> None:
+    """Scatter small distracting blots and strokes over an RGB image, in place.
+
+    ``largest`` is a stroke's length at most, as a share of the picture's side.
+    """
+    brush = ImageDraw.Draw(image)
+    for _ in range(count):
+        x, y = rng.uniform(0, CANVAS, 2)
+        reach = CANVAS * rng.uniform(0.3, 1.0) * largest
+        angle = rng.uniform(0, 2 * math.pi)
+        fill = colour(rng, saturation=(0.1, 0.9), value=(0.15, 1.0))
+        if rng.random() < 0.5:
+            brush.ellipse([x - reach / 3, y - reach / 3, x + reach / 3, y + reach / 3], fill=fill)
+        else:
+            end = (x + reach * math.cos(angle), y + reach * math.sin(angle))
+            brush.line([(x, y), end], fill=fill, width=int(rng.integers(3, 8)))
+
+
+def wear(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """A bad photograph of a picture, at half its resolution: blur, uneven light, a colour cast."""
+    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.2)))
+    pixels = np.asarray(image, dtype=np.float32)
+    light = rng.uniform(0.8, 1.15) * (1 + 0.2 * smooth_noise(rng, 1, image.width))
+    cast = rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    return to_image(pixels * light[..., None] * cast)
+
+
+def develop(rng: np.random.Generator, image: Image.Image, grain: Range) -> np.ndarray:
+    """Average a picture down to (3, 32, 32) uint8 and add noise of σ drawn from ``grain``."""
+    pixels = np.asarray(image.reduce(image.width // SIZE), dtype=np.float32)
+    noise = rng.normal(0, rng.uniform(*grain), pixels.shape)
+    return np.clip(pixels + noise + 0.5, 0, 255).astype(np.uint8).transpose(2, 0, 1)
