@@ -122,6 +122,10 @@ class CheckpointUpdate(Mapping[str, torch.Tensor]):
                 dtype = torch.float32
             return weight.to(dtype) - origin.to(dtype)
 
+    def __contains__(self, layer: object) -> bool:
+        # A Mapping's own test would read the tensor.
+        return layer in self._shapes
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
 

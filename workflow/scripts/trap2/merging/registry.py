@@ -205,22 +205,33 @@ _TIES_VARIANT = Option(
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("WA", "arXiv:2203.05482", ("Full",), _per_layer(_weight_averaging)),
-        Method("TA", "arXiv:2212.04089", ("Full",), _per_layer(_task_arithmetic)),
         Method(
-            "TIES", "arXiv:2306.01708", ALL_SPACES, _ties, {"keep": _KEEP, "variant": _TIES_VARIANT}
+            "WA",
+            "Wortsman et al., 2022, arXiv:2203.05482",
+            ("Full",),
+            _per_layer(_weight_averaging),
         ),
-        Method("DARE", "arXiv:2311.03099", ALL_SPACES, _dare, {"drop": _DROP}),
+        Method(
+            "TA", "Ilharco et al., 2023, arXiv:2212.04089", ("Full",), _per_layer(_task_arithmetic)
+        ),
+        Method(
+            "TIES",
+            "Yadav et al., 2023, arXiv:2306.01708",
+            ALL_SPACES,
+            _ties,
+            {"keep": _KEEP, "variant": _TIES_VARIANT},
+        ),
+        Method("DARE", "Yu et al., 2024, arXiv:2311.03099", ALL_SPACES, _dare, {"drop": _DROP}),
         Method(
             "TIES+DARE",
-            "arXiv:2311.03099",
+            "Yu et al., 2024, arXiv:2311.03099",
             ALL_SPACES,
             _ties,
             {"drop": _DROP, "keep": _KEEP, "variant": _TIES_VARIANT},
         ),
         Method(
             "TSV",
-            "arXiv:2412.00081",
+            "Gargiulo et al., 2025, arXiv:2412.00081",
             ALL_SPACES,
             _per_layer(_tsv),
             {
@@ -234,7 +245,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "CART",
-            "arXiv:2410.12999",
+            "Choi et al., 2025, arXiv:2412.12153",
             ALL_SPACES,
             _per_layer(_cart),
             {

@@ -1,4 +1,4 @@
-"""Operators on singular vectors: TSV (arXiv:2412.00081) and CART (arXiv:2410.12999)."""
+"""Operators on singular vectors: TSV (arXiv:2412.00081) and CART (arXiv:2412.12153)."""
 
 from __future__ import annotations
 
