@@ -425,8 +425,16 @@ def test_an_archive_that_explodes_is_refused(kind: str, tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "archive.zip"
     page.write_text("<html>Not found</html>", encoding="utf-8")
-    with pytest.raises(files.FileError, match="neither a zip nor a tar archive"):
+    with pytest.raises(files.FileError, match="neither a tar nor a whole zip archive"):
         unpack(page, tmp_path / "folder", silent)
+
+
+def test_a_truncated_zip_is_refused(miniatures: Path, tmp_path: Path) -> None:
+    whole = (miniatures / "eurosat" / "EuroSAT.zip").read_bytes()
+    archive = tmp_path / "EuroSAT.zip"
+    archive.write_bytes(whole[:-100])
+    with pytest.raises(files.FileError, match=r"EuroSAT\.zip: .*truncated"):
+        unpack(archive, tmp_path / "folder", silent)
 
 
 def test_a_zip_with_a_damaged_member_is_refused(miniatures: Path, tmp_path: Path) -> None:

@@ -42,12 +42,14 @@ def unpack(archive: str | Path, folder: str | Path, log: Callable[[str], None] =
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        if zipfile.is_zipfile(archive):
-            members = _unzip(archive, folder)
-        elif tarfile.is_tarfile(archive):
+        if tarfile.is_tarfile(archive):
             members = _untar(archive, folder)
+        elif zipfile.is_zipfile(archive):
+            members = _unzip(archive, folder)
         else:
-            raise files.FileError(f"{archive}: neither a zip nor a tar archive")
+            raise files.FileError(
+                f"{archive}: neither a tar nor a whole zip archive; it is truncated or another file"
+            )
         count = 0
         for count, _ in enumerate(members, 1):
             if count % REPORT_EVERY == 0:
