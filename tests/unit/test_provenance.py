@@ -1,6 +1,8 @@
 """The code digest follows meaning, and follows imports, and nothing else."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,23 @@ def test_comments_docstrings_and_layout_do_not_count(scripts):
     edit(module, '"""The TRAP² objective', '"""A TRAP² objective')
     edit(module, "@dataclass(frozen=True)", "# A comment.\n\n\n@dataclass( frozen = True )")
     assert digest(scripts, "finetune_trap2.py") == before
+
+
+def test_the_digest_does_not_depend_on_the_process(scripts):
+    """Sets iterate in another order in another process; the digest must not."""
+    program = "from trap2 import provenance; print(provenance.code_digest('finetune_trap2.py'))"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=scripts,
+            env={"PYTHONPATH": ".", "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(digests) == 1
 
 
 def test_versions_name_what_decides_the_numbers():

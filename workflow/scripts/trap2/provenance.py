@@ -20,7 +20,7 @@ def code_digest(script: str | Path) -> str:
     Snakemake run the rule again when the code behind it changes, and only then.
     """
     digest = hashlib.sha256()
-    for path in sorted(_imported(Path(script).resolve()), key=lambda p: p.name):
+    for path in sorted(_imported(Path(script).resolve())):
         digest.update(_meaning(path).encode())
     return digest.hexdigest()[:16]
 
