@@ -212,7 +212,7 @@ def layer_updates(
         empty: LayerUpdate = LowRank.zero(shape)
         return tuple(found.get(number, empty) for number in range(len(updates)))
     dense = {n: p.dense() if isinstance(p, LowRank) else p for n, p in found.items()}
-    empty = torch.zeros(*shape)
+    empty = torch.zeros(tuple(shape))
     return tuple(dense.get(number, empty) for number in range(len(updates)))
 
 

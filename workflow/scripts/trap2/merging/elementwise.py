@@ -144,7 +144,7 @@ def dare(tasks: Tensor, drop: float, generator: torch.Generator) -> Tensor:
         drop: p of dropping, 0 ≤ p < 1 (the paper's text writes p for keeping).
         generator: CPU generator.
     """
-    probability = torch.full(tasks.shape[1:], drop)
+    probability = torch.full(tasks.shape[1:], drop, dtype=torch.float32)
     dropped = torch.empty_like(tasks)
     for row, task in zip(dropped, tasks, strict=True):
         mask = torch.bernoulli(probability, generator=generator).bool()

@@ -10,13 +10,17 @@ from trap2.updates import LayerUpdate, LowRank
 
 Tensor = torch.Tensor
 
+# Singular values this close (relative) are equal: in KnOTS space all of a task's are, and a cut
+# between equal ones would be decided by rounding.
+TIED = 1e-9
+
 
 def thin_svd(core: LayerUpdate, rank: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
     """Truncated SVD U, σ, Vᵀ of factors (through QR) or of a matrix.
 
     Args:
         core: (a, b) matrix or factors.
-        rank: at most this many triplets.
+        rank: at most this many triplets, and those whose σ equals the last one's.
         tolerance: triplets with σ ≤ tolerance · σ_1 are rounding, not update, and are left out.
     """
     if isinstance(core, LowRank):
@@ -26,6 +30,8 @@ def thin_svd(core: LayerUpdate, rank: int, tolerance: float) -> tuple[Tensor, Te
         u, vt = left @ u, vt @ right.mT
     else:
         u, sigma, vt = torch.linalg.svd(core, full_matrices=False)
+    if 0 < rank < len(sigma):
+        rank = int((sigma >= (1 - TIED) * sigma[rank - 1]).sum())
     if len(sigma):
         rank = min(rank, int((sigma > tolerance * sigma[0]).sum()))
     return u[:, :rank], sigma[:rank], vt[:rank]

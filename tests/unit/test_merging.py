@@ -1,0 +1,491 @@
+"""Properties of the operators, their edge cases, and what else computes the same thing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trap2.lora import read_adapter
+from trap2.merging import METHODS, Merger, check_options
+from trap2.merging.elementwise import (
+    kept_entries,
+    ties,
+    trim,
+    trim_thresholds,
+    whole_update_thresholds,
+)
+from trap2.updates import LowRank, Update, UpdateError
+
+F64 = torch.float64
+SHAPES = {"q": (12, 9), "fc": (7, 16)}
+CELLS = [(name, space) for name, method in METHODS.items() for space in method.spaces]
+NAMES = ["one", "two", "three"]
+RANDOM = {"DARE", "TIES+DARE"}
+
+
+def lora(ranks: list[int], seed: int, dtype: torch.dtype = F64) -> list[Update]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            name: LowRank(
+                torch.randn(d_out, r, generator=generator, dtype=F64).to(dtype),
+                torch.randn(r, d_in, generator=generator, dtype=F64).to(dtype),
+            )
+            for name, (d_out, d_in) in SHAPES.items()
+        }
+        for r in ranks
+    ]
+
+
+def dense(updates: list[Update]) -> list[Update]:
+    return [
+        {n: u.dense(F64) if isinstance(u, LowRank) else u for n, u in update.items()}
+        for update in updates
+    ]
+
+
+def assert_same(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = 1e-9
+) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance)
+
+
+ranks = st.lists(st.integers(1, 3), min_size=1, max_size=4)
+seeds = st.integers(0, 10_000)
+
+
+@pytest.mark.parametrize(("method", "space"), [c for c in CELLS if c[0] not in RANDOM])
+@given(ranks=ranks, seed=seeds)
+@settings(max_examples=8, deadline=None)
+def test_order_of_the_tasks_changes_nothing(
+    method: str, space: str, ranks: list[int], seed: int
+) -> None:
+    updates = lora(ranks, seed)
+    merged = Merger(updates, space, F64).merge(method)
+    assert_same(Merger(updates[::-1], space, F64).merge(method), merged)
+
+
+@given(ranks=ranks, seed=seeds)
+@settings(max_examples=8, deadline=None)
+def test_order_of_the_tasks_changes_no_bit_of_ties_in_float32(ranks: list[int], seed: int) -> None:
+    updates = dense(lora(ranks, seed))
+    merged = Merger(updates).merge("TIES", keep=50)
+    for name, value in Merger(updates[::-1]).merge("TIES", keep=50).items():
+        assert torch.equal(value, merged[name])
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+@given(ranks=ranks, seed=seeds, exponent=st.integers(-3, 3))
+@settings(max_examples=8, deadline=None)
+def test_scaling_the_updates_scales_the_merge(
+    method: str, space: str, ranks: list[int], seed: int, exponent: int
+) -> None:
+    """By a power of two, so that rounding scales along and no decision changes."""
+    updates = lora(ranks, seed)
+    factor = 2.0**exponent
+    scaled = [{n: LowRank(u.B * factor, u.A) for n, u in update.items()} for update in updates]
+    merged = Merger(updates, space, F64).merge(method)
+    expected = {name: factor * value for name, value in merged.items()}
+    assert_same(Merger(scaled, space, F64).merge(method), expected)
+
+
+@given(ranks=ranks, seed=seeds, s=st.floats(-3, 3))
+@settings(max_examples=10, deadline=None)
+def test_task_arithmetic_is_linear_in_s(ranks: list[int], seed: int, s: float) -> None:
+    updates = lora(ranks, seed)
+    scaled = [{n: LowRank(s * u.B, u.A) for n, u in update.items()} for update in updates]
+    expected = {n: s * v for n, v in Merger(updates, dtype=F64).merge("TA").items()}
+    assert_same(Merger(scaled, dtype=F64).merge("TA"), expected)
+    averaged = Merger(updates, dtype=F64).merge("WA")
+    assert_same(
+        {n: len(ranks) * v for n, v in averaged.items()}, Merger(updates, dtype=F64).merge("TA")
+    )
+
+
+@given(ranks=ranks, seed=seeds)
+@settings(max_examples=10, deadline=None)
+def test_tsv_keeps_every_tasks_leading_singular_values(ranks: list[int], seed: int) -> None:
+    updates = lora(ranks, seed)
+    for name, merged in Merger(updates, dtype=F64).merge("TSV").items():
+        k = min(SHAPES[name]) // len(updates)
+        kept = torch.cat(
+            [
+                torch.linalg.svdvals(update[name].dense(F64))[: min(k, r)]
+                for update, r in zip(updates, ranks, strict=True)
+            ]
+        )
+        values = torch.linalg.svdvals(merged)
+        torch.testing.assert_close(values[: len(kept)], kept.sort(descending=True)[0])
+        assert bool((values[len(kept) :] < 1e-9).all())
+
+
+@given(seed=seeds)
+@settings(max_examples=10, deadline=None)
+def test_tsv_full_equals_core_when_the_ranks_fit(seed: int) -> None:
+    """N·r ≤ min(d): in Full space k = int(min(d)/N) ≥ r, in Core k = r: both take the rank."""
+    updates = lora([2, 2, 2], seed)
+    assert_same(
+        Merger(updates, "Full", F64).merge("TSV"), Merger(updates, "Core", F64).merge("TSV")
+    )
+
+
+@given(ranks=ranks, seed=seeds, wanted=st.integers(1, 6))
+@settings(max_examples=10, deadline=None)
+def test_cart_core_equals_full_at_equal_rank(ranks: list[int], seed: int, wanted: int) -> None:
+    updates = [{"fc": update["fc"]} for update in lora(ranks, seed)]
+    merged = {}
+    for space, smaller in (("Full", 7), ("Core", min(7, sum(ranks)))):
+        fraction = min(1.0, (min(wanted, smaller) - 0.5) / smaller)
+        merged[space] = Merger(updates, space, F64).merge("CART", rank_fraction=fraction, scale=1.7)
+    if wanted <= sum(ranks) or sum(ranks) >= 7:
+        assert_same(merged["Core"], merged["Full"])
+
+
+@pytest.mark.parametrize("space", ["Full", "KnOTS", "Core"])
+def test_cart_against_its_formula(space: str) -> None:
+    """mean + λ Σ LR_k(ΔW_i − mean) on dense matrices; the published code's k and CART's own."""
+    updates = lora([2, 3, 1], 3)
+    merger = Merger(updates, space, F64)
+    for variant, scale, fraction in (("trap2", 0.1, 0.3), ("cart", 2.0, 0.3), ("paper", 1.0, 0.3)):
+        merged = merger.merge("CART", variant=variant, rank_fraction=fraction)
+        for name, value in merged.items():
+            encoded = merger._encoded[name]
+            side = fraction * min(encoded.shape)
+            k = max(1, int(side)) if variant == "cart" else math.ceil(side)
+            tasks = encoded.dense()
+            mean = tasks.mean(0)
+            expected = torch.zeros_like(mean) if variant == "paper" else mean.clone()
+            for task in tasks:
+                u, sigma, vt = torch.linalg.svd(task - mean, full_matrices=False)
+                expected += scale * (u[:, :k] * sigma[:k]) @ vt[:k]
+            torch.testing.assert_close(value, encoded.decode(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_tsv_variants() -> None:
+    """With r ≥ k nothing is decided by rounding: the published code's variant is ours."""
+    updates = lora([4, 4, 4], 5)
+    merger = Merger([{"q": u["q"]} for u in updates], "Full", F64)
+    assert_same(merger.merge("TSV", variant="trap2"), merger.merge("TSV"))
+    truncated = []
+    for update in updates:
+        u, sigma, vt = torch.linalg.svd(update["q"].dense(F64), full_matrices=False)
+        truncated.append((u[:, :3] * sigma[:3]) @ vt[:3])
+    assert_same(merger.merge("TSV", variant="paper"), {"q": torch.stack(truncated).sum(0)})
+
+
+def test_tsv_of_null_space_directions_differs_from_ours() -> None:
+    """r < k: the published code takes directions that rounding decides; ours stops at the rank."""
+    updates = lora([1, 1], 5)
+    merger = Merger(updates, "Full", F64)
+    ours, theirs = merger.merge("TSV"), merger.merge("TSV", variant="trap2")
+    assert max((ours[n] - theirs[n]).norm() / ours[n].norm() for n in ours) > 0.05
+
+
+@pytest.mark.parametrize("space", ["Full", "KnOTS", "Core"])
+def test_dare_is_unbiased_over_seeds(space: str) -> None:
+    """Mean over 400 seeds within 5 standard errors of the sum, entry by entry."""
+    updates = [{"q": update["q"]} for update in lora([2, 2], 7)]
+    merger = Merger(updates, space, F64)
+    drop, runs = 0.5, 400
+    draws = torch.stack(
+        [merger.merge("DARE", drop=drop, generator_seed=seed)["q"] for seed in range(runs)]
+    )
+    expected = Merger(updates, "Full", F64).merge("TA")["q"]
+    standard_error = draws.std(0) / math.sqrt(runs)
+    assert ((draws.mean(0) - expected).abs() <= 5 * standard_error).all()
+
+
+def test_dare_is_a_function_of_its_seed() -> None:
+    merger = Merger(lora([2, 2], 7), "KnOTS")
+    once, again = (merger.merge("DARE", drop=0.5) for _ in range(2))
+    other = merger.merge("DARE", drop=0.5, generator_seed=1)
+    assert all(torch.equal(once[n], again[n]) for n in once)
+    assert not torch.equal(once["q"], other["q"])
+
+
+def test_dare_without_dropping_is_task_arithmetic() -> None:
+    updates = lora([2, 3], 7)
+    assert_same(
+        Merger(updates, "Core", F64).merge("DARE", drop=0.0), Merger(updates, dtype=F64).merge("TA")
+    )
+    ties_alone = Merger(updates, "Core", F64).merge("TIES", keep=40)
+    assert_same(Merger(updates, "Core", F64).merge("TIES+DARE", drop=0.0, keep=40), ties_alone)
+
+
+@pytest.mark.parametrize(
+    ("size", "keep", "one_more", "count"),
+    [
+        (100, 10, True, 11),
+        (100, 10, False, 10),
+        (384, 30, True, 116),
+        (7, 1, True, 1),
+        (7, 1, False, 0),
+        (100, 99.9, True, 100),
+        (100, 100, True, 100),
+        (100, 100, False, 100),
+    ],
+)
+def test_count_of_kept_entries(size: int, keep: float, one_more: bool, count: int) -> None:
+    assert kept_entries(size, keep, one_more=one_more) == count
+    tasks = torch.randn(3, size, dtype=F64)
+    kept = trim(tasks, trim_thresholds(tasks, keep, one_more=one_more))
+    assert [(row != 0).sum() for row in kept] == [count] * 3
+
+
+def test_ties_by_hand() -> None:
+    tasks = torch.tensor([[3.0, -1.0, 2.0, 0.1], [1.0, 4.0, -2.0, 0.2], [-9.0, 2.0, 0.3, 0.1]])
+    # Kept: 2 of 4 each; sums -6, 4, 0 (2 - 2, 0.3 trimmed), 0: majority of signs -, + is 0.
+    assert ties(tasks, 25.0).tolist() == [-9.0, 3.0, 0.0, 0.0]
+    # Where the sum is zero and there is a majority, it is elected.
+    tasks = torch.tensor([[5.0, 1.0, 2.0], [5.0, 1.0, -2.0]])
+    assert ties(tasks, 100.0).tolist() == [5.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@given(seed=seeds, keep=st.sampled_from([0.1, 7.0, 30.0, 55.5, 100.0]))
+@settings(max_examples=5, deadline=None)
+def test_whole_update_thresholds(dtype: torch.dtype, seed: int, keep: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    layers = [
+        torch.randn(3, *shape, generator=generator, dtype=dtype) * 10.0**power
+        for shape, power in (((4, 5), 0), ((7,), -30), ((2, 3, 3), 3))
+    ]
+    flat = torch.cat([layer.flatten(1) for layer in layers], 1)
+    count = kept_entries(flat.shape[1], keep)
+    expected = flat.abs().sort(1, descending=True)[0][:, count - 1]
+    assert torch.equal(whole_update_thresholds(lambda: iter(layers), keep), expected)
+
+
+def test_ties_over_the_whole_update_is_ties_on_the_flattened_update() -> None:
+    updates = dense(lora([2, 2, 2], 4))
+    merged = Merger(updates, dtype=F64).merge("TIES", keep=20, variant="ties")
+    flat = torch.stack([torch.cat([u[n].flatten() for n in SHAPES]) for u in updates])
+    expected = ties(flat, 20).split([math.prod(s) for s in SHAPES.values()])
+    assert_same(merged, {n: e.view(SHAPES[n]) for n, e in zip(SHAPES, expected, strict=True)})
+    per_matrix = Merger(updates, dtype=F64).merge("TIES", keep=20)
+    assert not torch.allclose(per_matrix["q"], merged["q"])
+
+
+def test_ties_agrees_with_peft() -> None:
+    """PEFT keeps one entry fewer; its other choices coincide where no sum is zero."""
+    from peft.utils.merge_utils import dare_linear, task_arithmetic
+    from peft.utils.merge_utils import ties as peft_ties
+
+    updates = dense(lora([2, 2, 2], 4))
+    ones = torch.ones(3, dtype=F64)
+    merged = Merger(updates, dtype=F64).merge("TIES", keep=30, variant="peft")
+    expected = {n: peft_ties([u[n] for u in updates], ones, 0.3) for n in SHAPES}
+    assert_same(merged, expected)
+    default = Merger(updates, dtype=F64).merge("TIES", keep=30)
+    assert not torch.allclose(default["q"], expected["q"])
+    expected = {n: task_arithmetic([u[n] for u in updates], ones) for n in SHAPES}
+    assert_same(Merger(updates, dtype=F64).merge("TA"), expected)
+    # PEFT draws what is kept, we what is dropped: the same law, other draws.
+    torch.manual_seed(420)
+    kept = dare_linear([u["q"] for u in updates], ones, 0.5)
+    dropped = Merger(updates, dtype=F64).merge("DARE", drop=0.5)["q"]
+    assert not torch.allclose(kept, dropped)
+
+
+def peft_model(tmp_path: Path, *, alpha: int, rslora: bool) -> Any:
+    """A tower with three LoRA adapters through PEFT, saved where read_adapter finds them."""
+    from peft import LoraConfig, get_peft_model
+    from torch import nn
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, lora_alpha=alpha, target_modules=["0", "2"], use_rslora=rslora)
+    model = get_peft_model(
+        nn.Sequential(nn.Linear(8, 10), nn.ReLU(), nn.Linear(10, 8)), config, NAMES[0]
+    )
+    for name in NAMES[1:]:
+        model.add_adapter(name, config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter)
+    model.save_pretrained(str(tmp_path))
+    return model
+
+
+def peft_delta(model: Any, adapter: str) -> dict[str, torch.Tensor]:
+    layers = model.base_model.model
+    return {f"{i}.weight": layers[i].get_delta_weight(adapter) for i in (0, 2)}
+
+
+@pytest.mark.parametrize(("alpha", "rslora"), [(3, False), (12, False), (5, True)])
+def test_agrees_with_pefts_weighted_adapters(tmp_path: Path, alpha: int, rslora: bool) -> None:
+    """α ≠ r and rsLoRA are in the factors; ``cat`` and full-rank ``svd`` are task arithmetic.
+
+    Two differences: with rsLoRA PEFT gives the merged adapter α = r and keeps the √r rule, so its
+    ΔW comes out √r times too large (r its new rank); and its ``linear`` combines the factors,
+    (ΣB_i)(ΣA_i), which is not Σ B_i A_i.
+    """
+    model = peft_model(tmp_path, alpha=alpha, rslora=rslora)
+    updates = [
+        {n: LowRank(b, a) for n, (b, a) in read_adapter(tmp_path / name).items()} for name in NAMES
+    ]
+    for update, name in zip(updates, NAMES, strict=True):
+        assert_same({n: u.dense() for n, u in update.items()}, peft_delta(model, name), 1e-5)
+    merged = Merger(updates).merge("TA")
+    for kind, extra in (("cat", {}), ("svd", {"svd_rank": 8})):
+        model.add_weighted_adapter(NAMES, [1.0] * 3, kind, combination_type=kind, **extra)
+        excess = math.sqrt(model.peft_config[kind].r) if rslora else 1.0
+        assert_same({n: excess * v for n, v in merged.items()}, peft_delta(model, kind), 1e-4)
+    model.add_weighted_adapter(NAMES, [1.0] * 3, "linear", combination_type="linear")
+    assert not torch.allclose(merged["0.weight"], peft_delta(model, "linear")["0.weight"])
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+def test_one_update_merges_to_itself(method: str, space: str) -> None:
+    options = {"TIES": {"keep": 100}, "DARE": {"drop": 0.0}, "TIES+DARE": {"keep": 100, "drop": 0}}
+    (update,) = lora([3], 1)
+    merged = Merger([update], space, F64).merge(method, **options.get(method, {}))
+    assert_same(merged, {n: u.dense(F64) for n, u in update.items()})
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+def test_zero_updates_merge_to_zero(method: str, space: str) -> None:
+    zero = {n: LowRank(torch.zeros(d, 2), torch.zeros(2, k)) for n, (d, k) in SHAPES.items()}
+    rank_zero = {n: LowRank.zero(shape) for n, shape in SHAPES.items()}
+    for updates in ([zero, zero], [rank_zero, zero], [rank_zero]):
+        for value in Merger(updates, space).merge(method).values():
+            assert torch.equal(value, torch.zeros_like(value))
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+def test_an_update_without_a_layer_counts_as_zero_there(method: str, space: str) -> None:
+    one, two = lora([2, 3], 2)
+    without = {"fc": two["fc"]}
+    zero = without | {"q": LowRank.zero(SHAPES["q"], F64)}
+    merged = Merger([one, without], space, F64).merge(method)
+    assert_same(merged, Merger([one, zero], space, F64).merge(method))
+    if method == "WA":
+        torch.testing.assert_close(merged["q"], one["q"].dense(F64) / 2)
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+def test_equal_updates_have_a_defined_merge(method: str, space: str) -> None:
+    """Two copies: the mean-like methods give the update back, also TSV (shared directions)."""
+    options = {"TIES": {"keep": 100}, "DARE": {"drop": 0.0}, "TIES+DARE": {"keep": 100, "drop": 0}}
+    (update,) = lora([2], 1)
+    merged = Merger([update, update], space, F64).merge(method, **options.get(method, {}))
+    factor = 2 if method in {"TA", "DARE"} else 1
+    assert_same(merged, {n: factor * u.dense(F64) for n, u in update.items()})
+
+
+@pytest.mark.parametrize(("method", "space"), CELLS)
+def test_float32_is_close_to_float64(method: str, space: str) -> None:
+    updates = lora([3, 2, 3], 11, torch.float32)
+    single = Merger(updates, space).merge(method)
+    double = Merger(updates, space, F64).merge(method)
+    for name, value in single.items():
+        assert value.dtype == torch.float32
+        assert (value - double[name]).norm() <= 1e-5 * double[name].norm()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dense_and_low_rank_updates_merge_alike_in_full_space(method: str) -> None:
+    updates = lora([2, 1, 3], 6)
+    factored = Merger(updates, dtype=F64).merge(method)
+    assert_same(Merger(dense(updates), dtype=F64).merge(method), factored)
+    mixed = [dense(updates[:1])[0], *updates[1:]]
+    assert_same(Merger(mixed).merge(method), {n: v.float() for n, v in factored.items()}, 1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_of_every_shape(method: str) -> None:
+    torch.manual_seed(0)
+    shapes = {"conv": (6, 3, 2, 2), "bias": (5,), "scale": (), "proj": (4, 4)}
+    updates = [{n: torch.randn(s) for n, s in shapes.items()} for _ in range(3)]
+    merged = Merger(updates).merge(method)
+    assert {n: tuple(v.shape) for n, v in merged.items()} == shapes
+    if method in {"WA", "TSV", "CART"}:
+        for name in ("bias", "scale"):
+            mean = torch.stack([u[name] for u in updates]).mean(0)
+            torch.testing.assert_close(merged[name], mean)
+    as_matrix = [{"conv": u["conv"].flatten(1)} for u in updates]
+    alone = Merger([{"conv": u["conv"]} for u in updates]).merge(method)["conv"]
+    torch.testing.assert_close(alone.flatten(1), Merger(as_matrix).merge(method)["conv"])
+
+
+def test_merging_changes_no_input() -> None:
+    updates = dense(lora([2, 2], 8))
+    before = [{n: v.clone() for n, v in u.items()} for u in updates]
+    for method in METHODS:
+        Merger(updates, dtype=F64).merge(method)
+    for update, copy in zip(updates, before, strict=True):
+        assert all(torch.equal(update[n], copy[n]) for n in copy)
+
+
+def test_a_merger_gives_the_same_after_other_merges() -> None:
+    """What it keeps between merges does not leak from one set of options into another."""
+    updates = lora([3, 3, 2], 9)
+    for space in ("Full", "KnOTS", "Core"):
+        merger = Merger(updates, space)
+        fractions = (0.5, 0.1, 0.9)
+        for fraction, drop in itertools.product(fractions, (0.1, 0.6)):
+            for method, options in (
+                ("CART", {"rank_fraction": fraction}),
+                ("TIES+DARE", {"keep": 100 * fraction, "drop": drop}),
+                ("TSV", {}),
+            ):
+                fresh = Merger(updates, space).merge(method, **options)
+                again = merger.merge(method, **options)
+                assert all(torch.equal(fresh[n], again[n]) for n in fresh)
+
+
+def test_unknown_spaces_methods_and_cells() -> None:
+    updates = lora([2], 0)
+    with pytest.raises(ValueError, match="unknown merge space 'core'; known: Full, KnOTS, Core"):
+        Merger(updates, "core")
+    with pytest.raises(ValueError, match="unknown merging method 'ties'; known: WA, TA, TIES"):
+        Merger(updates).merge("ties")
+    with pytest.raises(ValueError, match="TA runs in Full, not in Core; its result is the same"):
+        Merger(updates, "Core").merge("TA")
+    with pytest.raises(UpdateError, match=r"layer q is dense.*Full space only, not in KnOTS"):
+        Merger(dense(updates), "KnOTS")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("TIES", {"keep": 0}, r"keep = 0: must be a number in \(0, 100\]"),
+        ("TIES", {"keep": 100.5}, r"keep = 100.5: must be"),
+        ("TIES", {"keep": "30"}, r"keep = '30': must be"),
+        ("TIES", {"keep": True}, r"keep = True: must be"),
+        ("TIES", {"keep": float("nan")}, r"keep = nan: must be"),
+        ("TIES", {"variant": "mine"}, r"variant = 'mine': must be one of trap2, ties, peft"),
+        ("DARE", {"drop": 1.0}, r"drop = 1.0: must be a number in \[0, 1\)"),
+        ("DARE", {"keep": 3}, r"keep: DARE has no such option; it takes drop"),
+        ("TA", {"keep": 3}, r"keep: TA has no such option; it takes none"),
+        ("CART", {"rank_fraction": 0, "scale": -1}, r"rank_fraction = 0.*\nscale = -1"),
+    ],
+)
+def test_options_out_of_range(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_options(method, options)
+    with pytest.raises(ValueError, match=message):
+        Merger(lora([2], 0)).merge(method, **options)
+
+
+def test_defaults_of_the_variants() -> None:
+    assert check_options("CART", {}) == {"rank_fraction": 0.04, "scale": 0.1, "variant": "trap2"}
+    cart = check_options("CART", {"variant": "cart", "scale": 3})
+    assert cart == {"rank_fraction": 0.12, "scale": 3, "variant": "cart"}
+    assert check_options("CART", {"variant": "paper"})["scale"] == 1.0
+    assert check_options("TIES+DARE", {"keep": 10}) == {
+        "drop": 1e-5,
+        "keep": 10,
+        "variant": "trap2",
+    }
+    for method in METHODS.values():
+        for option in method.options.values():
+            assert option.accepts(option.default)
+            assert all(option.accepts(value) for value in option.by_variant.values())
