@@ -422,6 +422,17 @@ def test_an_archive_that_explodes_is_refused(kind: str, tmp_path: Path) -> None:
         unpack(archive, tmp_path / "folder", silent)
 
 
+def test_what_macos_adds_is_left_out(tmp_path: Path) -> None:
+    """Beside class folders it would be a class, in one an image that no list names."""
+    archive = tmp_path / "made-on-a-mac.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("a/1.jpg", "a/._1.jpg", "a/.DS_Store", "__MACOSX/a/1.jpg"):
+            opened.writestr(name, "x")
+    assert unpack(archive, tmp_path / "folder", silent) == 1
+    written = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    assert written == [tmp_path / "folder" / "a" / "1.jpg"]
+
+
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "archive.zip"
     page.write_text("<html>Not found</html>", encoding="utf-8")
