@@ -199,7 +199,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     """Images (n, 3, H, W) uint8 → float32, with CLIP's mean and standard deviation."""
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / std
+    return images.float().div_(255).sub_(mean).div_(std)
 
 
 def features(tower: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,40 @@
+"""A user's mistake ends before any job, with one message and no traceback."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("signs, textures]", "sings, textures]", "tasks: 'sings' is not a task of the demo"),
+        ("lambdas: [0.05]", "lambdas: [-0.05]", "lambdas[0] is -0.05; it must be greater than 0"),
+        ("lambdas: [0.05]", "lambdas: [5e-2]", "YAML reads 5e-2 as a text here; write 0.05"),
+        ("s_min: 0.05", "s_min: 0.96", "trap2.s_min is 0.96; it must be below 1 - trap2.delta"),
+        ("    TSV: [Full]", "    TSV2: [Full]", "merging.methods: 'TSV2' is not a merging method"),
+        ("    TSV: [Full]", "    TSV: [Half]", "merging.methods.TSV: 'Half' is not a merge space"),
+        ("tasks: [", "tasks: [[", "config/suites/smoke.yaml is not valid YAML"),
+    ],
+)
+def test_in_a_suite(clone, old, new, message):
+    clone.edit("config/suites/smoke.yaml", old, new)
+    run = clone.snakemake("--cores", "1", "--config", "suite=smoke")
+    assert run.code != 0
+    assert message in run.output
+    assert "Traceback" not in run.output
+    assert not (clone.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("suite=nosuch", "suite: 'nosuch' is not a file of config/suites; choose from"),
+        ("device=gpu", "device: 'gpu' is not allowed; choose from auto, cpu, cuda"),
+        ("seed=-1", "seed is -1; it must be at least 0"),
+        ("sweet=demo", "'sweet' is not a known key"),
+    ],
+)
+def test_on_the_command_line(clone, setting, message):
+    run = clone.snakemake("--cores", "1", "--config", setting)
+    assert run.code != 0
+    assert message in run.output
+    assert "Traceback" not in run.output

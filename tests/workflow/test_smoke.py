@@ -1,0 +1,178 @@
+"""The smoke suite through the real rules: its artifacts, its effect, and what a change reruns."""
+
+import csv
+import json
+
+import open_clip
+import pytest
+import torch
+from peft import PeftModel
+from trap2.released import load_tower
+
+METHODS = ["TA-Full", "TIES-Full", "TIES-KnOTS", "TIES-Core", "TSV-Full", "CART-Core"]
+TASKS = ["shapes", "signs", "textures"]
+FACTS = ["suite", "backbone", "release", "protection"]
+
+
+def table(clone, name: str) -> list[dict[str, str]]:
+    with open(clone.folder / "results" / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table1_has_the_papers_layout(smoke):
+    rows = table(smoke, "table1.csv")
+    assert list(rows[0]) == [*FACTS, *TASKS, "average"]
+    assert [row["protection"] for row in rows] == ["zero-shot", "fine-tuned", "trap2"]
+    assert {row["suite"] for row in rows} == {"smoke"}
+    for row in rows:
+        mean = sum(float(row[task]) for task in TASKS) / len(TASKS)
+        assert float(row["average"]) == pytest.approx(mean, abs=0.001)
+
+
+def test_table2_has_a_column_for_every_method_and_space(smoke):
+    rows = table(smoke, "table2.csv")
+    assert list(rows[0]) == [*FACTS, *METHODS]
+    assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
+
+
+def test_cells_has_a_row_for_every_merge_and_table2_is_its_mean(smoke):
+    cells = table(smoke, "cells.csv")
+    assert len(cells) == len(METHODS) * (1 + len(TASKS))
+    trap2 = [c for c in cells if c["protection"] == "trap2"]
+    assert {c["protected_task"] for c in trap2} == set(TASKS)
+    for row in table(smoke, "table2.csv"):
+        for column in METHODS:
+            method, space = column.rsplit("-", 1)
+            averages = [
+                float(c["average"])
+                for c in cells
+                if (c["protection"], c["merge_method"], c["merge_space"])
+                == (row["protection"], method, space)
+            ]
+            mean = sum(averages) / len(averages)
+            assert float(row[column]) == pytest.approx(mean, abs=0.001)
+
+
+def test_trap2_works_alone_and_collapses_off_scale(smoke):
+    folder = smoke.folder / "results/smoke/ViT-demo/lora/scales"
+    mean = {}
+    for protection in ("unprotected", "trap2"):
+        profiles = json.loads((folder / f"{protection}.json").read_text("utf-8"))["profiles"]
+        for s in (0.5, 0.8, 1.0, 1.5):
+            at = [p["accuracy"] for task in TASKS for p in profiles[task] if p["s"] == s]
+            mean[protection, s] = sum(at) / len(at)
+    zero_shot = float(table(smoke, "table1.csv")[0]["average"])
+    assert mean["unprotected", 1.0] > zero_shot + 15
+    assert mean["trap2", 1.0] > 0.85 * mean["unprotected", 1.0]
+    for s in (0.5, 1.5):
+        assert mean["trap2", s] < 0.5 * mean["trap2", 1.0]
+        assert mean["unprotected", s] > 0.6 * mean["unprotected", 1.0]
+
+
+def test_every_figure_is_made(smoke):
+    for name in ("figure2", "figure5"):
+        assert (smoke.folder / f"results/{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (smoke.folder / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stock_peft_loads_a_released_adapter_and_scores_the_recorded_accuracy(smoke):
+    from trap2.clip.heads import read_head
+    from trap2.data.arrays import open_split
+    from trap2.evaluation import score
+
+    results = smoke.folder / "results/smoke"
+    record = json.loads((results / "ViT-demo/base.json").read_text("utf-8"))
+    tower = load_tower(results / "ViT-demo/tower.safetensors", record, torch.device("cpu"))
+    adapter = results / "ViT-demo/lora/shapes/trap2"
+    model = PeftModel.from_pretrained(tower, str(adapter)).eval()
+    found = score(
+        model,
+        read_head(results / "ViT-demo/heads/shapes.safetensors"),
+        100,
+        open_split(results / "data/shapes/32", "test"),
+        batch_size=50,
+        device=torch.device("cpu"),
+    )
+    update = json.loads((adapter / "update.json").read_text("utf-8"))
+    assert found.accuracy == update["test"]["accuracy"]
+    assert update["versions"]["open_clip_torch"] == open_clip.__version__
+    assert {"seed", "seconds", "val", "test", "optimisation", "trap2"} <= update.keys()
+
+
+def test_a_second_run_does_nothing(smoke):
+    assert smoke.dry_run() == {}
+
+
+def test_two_folders_and_one_core_give_the_same_bytes(smoke, clone):
+    clone.run(cores=1)
+    for name in ("table1.csv", "table2.csv", "cells.csv", "summary.txt", "figure2.pdf"):
+        path = f"results/{name}"
+        assert (clone.folder / path).read_bytes() == (smoke.folder / path).read_bytes(), name
+
+
+def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
+    edited.edit(
+        "workflow/scripts/trap2/merging/registry.py",
+        "return layer.total() / len(layer.tasks)",
+        "return layer.total() / len(layer.tasks) * 1",
+    )
+    jobs = edited.dry_run()
+    assert jobs.pop("sweep_merges") == 1 + len(TASKS)
+    # A scale sweep applies an update through the merger too.
+    assert set(jobs) == {
+        "profile_scales",
+        "plot_figure2",
+        "plot_figure5",
+        "collect_cells",
+        "tabulate_merging",
+        "summarise_results",
+        "publish",
+    }
+
+
+def test_an_edited_objective_reruns_training_but_not_the_data(edited):
+    edited.edit("workflow/scripts/trap2/objective.py", "1.0 / s", "1.0 / (1.0 * s)")
+    jobs = edited.dry_run()
+    assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == len(TASKS)
+    assert not {"prepare_data", "pretrain_base", "build_head"} & set(jobs)
+
+
+def test_an_edited_comment_reruns_nothing(edited):
+    edited.edit("workflow/scripts/trap2/objective.py", '"""The TRAP²', '"""On the TRAP²')
+    assert edited.dry_run() == {}
+
+
+def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
+    edited.edit("config/suites/smoke.yaml", "lambdas: [0.05]", "lambdas: [0.05, 0.1]")
+    jobs = edited.dry_run("results/table1.csv")
+    assert jobs == {
+        "finetune_trap2": len(TASKS),
+        "select_lambda": len(TASKS),
+        "tabulate_standalone": 1,
+        "publish": 1,
+    }
+
+
+def test_a_new_method_costs_its_own_cells(edited):
+    before = merges(edited)
+    edited.edit("config/suites/smoke.yaml", "    TSV: [Full]", "    TSV: [Full]\n    WA: [Full]")
+    assert edited.dry_run("results/table2.csv") == {
+        "sweep_merges": 1 + len(TASKS),
+        "tabulate_merging": 1,
+        "publish": 1,
+    }
+    edited.run("results/table2.csv")
+    after = merges(edited)
+    for path, cells in before.items():
+        assert set(after[path]) == {*cells, "WA-Full"}
+        # The seconds that a cell took are those of the run that computed it.
+        assert {column: after[path][column] for column in cells} == cells
+    assert edited.dry_run("results/table2.csv") == {}
+
+
+def merges(clone) -> dict[str, dict]:
+    folder = clone.folder / "results/smoke/ViT-demo/lora/merges"
+    return {
+        str(path.relative_to(folder)): json.loads(path.read_text("utf-8"))["cells"]
+        for path in folder.rglob("*.json")
+    }
