@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from trap2.configuration import (
     ConfigurationError,
     check_config,

@@ -6,7 +6,6 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-
 from trap2 import files
 from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, read_adapter
 
@@ -26,7 +25,7 @@ def tower() -> Tower:
     return Tower().requires_grad_(False)
 
 
-def trained(rslora: bool = False, alpha: float = 16) -> LoraUpdate:
+def trained(rslora: bool = False, alpha: int = 16) -> LoraUpdate:
     settings = AdapterSettings(rank=3, alpha=alpha, rslora=rslora)
     update = LoraUpdate(tower(), ["q_proj", "out_proj"], settings, seed=4)
     generator = torch.Generator().manual_seed(9)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from trap2 import provenance
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -1,5 +1,4 @@
 import pytest
-
 from trap2.selection import select_lambda
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from trap2.data.arrays import Split
 from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate
 from trap2.objective import Trap2
@@ -60,9 +59,7 @@ def make_trainer(form: str = "lora", trap2: Trap2 | None = None, **changed) -> T
         update = FullUpdate(base)
     settings = Optimisation(**(SETTINGS.__dict__ | changed))
     say = lambda line: None  # noqa: E731
-    return Trainer(
-        update, problem(), settings, trap2, seed=0, run="test", device=CPU, say=say
-    )
+    return Trainer(update, problem(), settings, trap2, seed=0, run="test", device=CPU, say=say)
 
 
 def same(left: dict, right: dict) -> bool:

@@ -111,7 +111,6 @@ def sweep_cell(
         both splits.
     """
     complete = check_options(method, options)
-    limits = {"step": search.step, "maximum": search.maximum, "patience": search.patience}
     grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
     trace: list[dict[str, Any]] = []
     with _Merged(scorer.tower, merger, method) as merged:
@@ -122,7 +121,14 @@ def sweep_cell(
             trace.append({"s": s, "value": value} | ({"options": tried} if grids else {}))
             return value
 
-        found = search_options(evaluate, complete, grids, **limits)
+        found = search_options(
+            evaluate,
+            complete,
+            grids,
+            step=search.step,
+            maximum=search.maximum,
+            patience=search.patience,
+        )
         merged.set(found.coefficient, found.options)
         val, test = scorer.scores("val"), scorer.scores("test")
     return {

@@ -71,6 +71,7 @@ def finetune(
     )
     progress = trainer.fit(folder / ".resume.safetensors", CHECKPOINT_SECONDS)
     update.save(folder)
+    tested = trainer.score(test)
     record = {
         **names,
         "seed": seed,
@@ -82,13 +83,13 @@ def finetune(
         "steps": progress.step,
         "history": progress.history,
         "val": released.score_record(trainer.score(val)),
-        "test": released.score_record(trainer.score(test)),
+        "test": released.score_record(tested),
         "seconds": round(progress.seconds, 1),
         "device": device.type,
         "versions": versions(),
     }
     files.write_json(folder / "update.json", record)
-    say(f"test accuracy {record['test']['accuracy']:.2f} %")
+    say(f"test accuracy {tested.accuracy:.2f} %")
 
 
 def _attach(

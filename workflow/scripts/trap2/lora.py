@@ -33,7 +33,7 @@ class AdapterSettings:
     """
 
     rank: int = 16
-    alpha: float = 16
+    alpha: int = 16
     dropout: float = 0.1
     rslora: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -17,14 +18,19 @@ from matplotlib.figure import Figure
 from trap2 import files
 
 # Okabe-Ito colours; line styles and markers tell the curves apart without them.
-CURVES = {
+CURVES: dict[str, dict[str, Any]] = {
     "unprotected": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Unprotected"},
     "trap2": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "TRAP²"},
 }
-ZERO_SHOT = {"color": "#555555", "linestyle": ":", "linewidth": 1.2, "label": "Zero-shot"}
-NOMINAL = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
+ZERO_SHOT: dict[str, Any] = {
+    "color": "#555555",
+    "linestyle": ":",
+    "linewidth": 1.2,
+    "label": "Zero-shot",
+}
+NOMINAL: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
 
-SETTINGS = {
+SETTINGS: Any = {
     "axes.grid": True,
     "axes.labelsize": 9,
     "axes.spines.right": False,
