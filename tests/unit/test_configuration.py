@@ -107,7 +107,7 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 
 def test_the_workflow_configuration():
     assert check_config({"suite": "demo"}, SUITES)["seed"] == 0
-    with pytest.raises(ConfigurationError, match="'dmo' is not a file of config/suites.*'demo'"):
+    with pytest.raises(ConfigurationError, match=r"'dmo' is not a file of config/suites.*'demo'"):
         check_config({"suite": "dmo"}, SUITES)
     with pytest.raises(ConfigurationError, match="device: 'gpu' is not allowed"):
         check_config({"suite": "demo", "device": "gpu"}, SUITES)
