@@ -17,7 +17,7 @@ rule profile_scales:
             file for task in suite_of(w)["tasks"] for file in update_files(w, task, w.protection)
         ],
     output:
-        "results/{suite}/{backbone}/{release}/scales/{protection}.json",
+        profile="results/{suite}/{backbone}/{release}/scales/{protection}.json",
     log:
         "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.log",
     benchmark:

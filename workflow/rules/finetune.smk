@@ -11,7 +11,7 @@ rule finetune_unprotected:
         head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,lora}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
@@ -41,7 +41,7 @@ rule finetune_unprotected:
 
 use rule finetune_unprotected as finetune_unprotected_full with:
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,full}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
@@ -55,7 +55,7 @@ rule finetune_trap2:
         head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
@@ -88,7 +88,7 @@ rule finetune_trap2:
 
 use rule finetune_trap2 as finetune_trap2_full with:
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,

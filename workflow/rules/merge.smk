@@ -26,7 +26,7 @@ rule sweep_merges:
     output:
         # One job computes all cells, because loading the library, the model and the data
         # costs more than a cell; it keeps the cells of an earlier run that are still valid.
-        update("results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"),
+        merges=update("results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"),
     log:
         "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.log",
     benchmark:
@@ -56,9 +56,9 @@ rule sweep_merges:
 rule collect_cells:
     """Collect all merges of a suite in one table, a row each."""
     input:
-        lambda w: merges(w.suite, "lora"),
+        merges=lambda w: merges(w.suite, "lora"),
     output:
-        "results/{suite}/cells.csv",
+        cells="results/{suite}/cells.csv",
     log:
         "logs/{suite}/collect_cells.log",
     conda:

@@ -9,7 +9,7 @@ rule select_lambda:
         unprotected="results/{suite}/{backbone}/{release}/{task}/unprotected/update.json",
         candidates=lambda_candidates,
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
@@ -33,7 +33,7 @@ rule select_lambda:
 
 use rule select_lambda as select_lambda_full with:
     output:
-        expand(
+        released=expand(
             "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,

@@ -12,7 +12,7 @@ rule tabulate_standalone:
         records=lambda w: records(w.suite, STANDALONE_RELEASE[w.number]),
         zero_shot=lambda w: zero_shot_records(w.suite, STANDALONE_RELEASE[w.number]),
     output:
-        "results/{suite}/table{number,[13]}.csv",
+        table="results/{suite}/table{number,[13]}.csv",
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
     conda:
@@ -33,9 +33,9 @@ rule tabulate_standalone:
 rule tabulate_merging:
     """Make Table 2 or 4: accuracy after merging, averaged over tasks and trials."""
     input:
-        lambda w: merges(w.suite, MERGED_RELEASE[w.number]),
+        merges=lambda w: merges(w.suite, MERGED_RELEASE[w.number]),
     output:
-        "results/{suite}/table{number,[24]}.csv",
+        table="results/{suite}/table{number,[24]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
     conda:
@@ -59,7 +59,7 @@ rule summarise_results:
         table1="results/{suite}/table1.csv",
         table2="results/{suite}/table2.csv",
     output:
-        "results/{suite}/summary.txt",
+        summary="results/{suite}/summary.txt",
     log:
         "logs/{suite}/summarise_results.log",
     conda:
@@ -86,9 +86,9 @@ rule summarise_results:
 rule publish:
     """Copy an artifact of the configured suite to results/."""
     input:
-        f"results/{config['suite']}/{{artifact}}",
+        artifact=f"results/{config['suite']}/{{artifact}}",
     output:
-        "results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png|txt)}",
+        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png|txt)}",
     log:
         "logs/publish/{artifact}.log",
     conda:

@@ -32,4 +32,4 @@ with job.running(snakemake) as say:
                 )
                 profiles[task].append({"s": s} | released.score_record(result))
         say(f"{task}: {len(profiles[task])} scales")
-    files.write_json(snakemake.output[0], dict(snakemake.wildcards) | {"profiles": profiles})
+    files.write_json(snakemake.output.profile, dict(snakemake.wildcards) | {"profiles": profiles})

@@ -5,5 +5,5 @@ from pathlib import Path
 from trap2 import files, job
 
 with job.running(snakemake) as say:
-    files.write_bytes(snakemake.output[0], Path(snakemake.input[0]).read_bytes())
-    say(f"published {snakemake.output[0]} of the {snakemake.params.suite} suite")
+    files.write_bytes(snakemake.output.artifact, Path(snakemake.input.artifact).read_bytes())
+    say(f"published {snakemake.output.artifact} of the {snakemake.params.suite} suite")

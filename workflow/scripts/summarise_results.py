@@ -6,5 +6,5 @@ from trap2.report.summary import summary
 with job.running(snakemake) as say:
     tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]
     text = summary(*tables, snakemake.params.places)
-    files.write_text(snakemake.output[0], text)
+    files.write_text(snakemake.output.summary, text)
     say(text)

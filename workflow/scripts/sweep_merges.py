@@ -31,7 +31,7 @@ def earlier_cells(path: Path) -> dict[str, dict]:
 
 with job.running(snakemake) as say:
     params, names = snakemake.params, dict(snakemake.wildcards)
-    output = Path(snakemake.output[0])
+    output = Path(snakemake.output.merges)
     device = job.device(params.device, snakemake.threads)
     tower = released.load_tower(snakemake.input.tower, params.backbone, device)
     heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}

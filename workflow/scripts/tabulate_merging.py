@@ -4,8 +4,8 @@ from trap2 import files, job
 from trap2.report.tables import merging_rows
 
 with job.running(snakemake) as say:
-    merges = [files.read_json(path) for path in snakemake.input]
+    merges = [files.read_json(path) for path in snakemake.input.merges]
     rows = merging_rows(merges, snakemake.params.columns)
     columns = ["suite", "backbone", "release", "protection", *snakemake.params.columns]
-    files.write_csv(snakemake.output[0], columns, rows)
+    files.write_csv(snakemake.output.table, columns, rows)
     say(f"wrote {len(rows)} rows")

@@ -14,5 +14,5 @@ with job.running(snakemake) as say:
     order = list(dict.fromkeys(update["backbone"] for update in updates))
     rows.sort(key=lambda row: order.index(row["backbone"]))
     columns = ["suite", "backbone", "release", "protection", *tasks, "average"]
-    files.write_csv(snakemake.output[0], columns, rows)
+    files.write_csv(snakemake.output.table, columns, rows)
     say(f"wrote {len(rows)} rows")
