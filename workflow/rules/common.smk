@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
@@ -23,14 +21,14 @@ def suite_of(wildcards):
             if workflow.is_main_process:
                 configuration.check_merging(name, _suites[name])
         except configuration.ConfigurationError as error:
-            raise WorkflowError(str(error)) from None
+            sys.exit(str(error))
     return _suites[name]
 
 
 try:
     config = configuration.check_config(config, SUITES)
 except configuration.ConfigurationError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(str(error))
 suite_of(config["suite"])
 
 

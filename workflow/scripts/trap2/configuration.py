@@ -201,8 +201,12 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
 
 def _message(source: str, problems: list[str]) -> str:
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  - {problem}." for problem in problems)
+    lines = "".join(f"\n  - {problem.rstrip('.')}{_stop(problem)}" for problem in problems)
     return f"{source} has {count}; nothing was run.{lines}"
+
+
+def _stop(problem: str) -> str:
+    return "" if problem.endswith("?") else "."
 
 
 def _choice(key: str, value: object, allowed: list[str], what: str) -> str:

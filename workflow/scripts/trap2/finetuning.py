@@ -103,11 +103,11 @@ def _attach(
     tower = released.load_tower(path, backbone, device)
     if form == "full":
         return FullUpdate(tower)
-    settings = AdapterSettings(**release["adapter"])
+    settings = AdapterSettings(**release.get("adapter", {}))
     update = LoraUpdate(tower, lora_targets(tower), settings, seed)
     update.module.to(device)
     return update
 
 
 def _adapter_record(form: str, release: Mapping[str, Any]) -> dict[str, Any] | None:
-    return asdict(AdapterSettings(**release["adapter"])) if form == "lora" else None
+    return asdict(AdapterSettings(**release.get("adapter", {}))) if form == "lora" else None
