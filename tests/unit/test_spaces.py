@@ -46,7 +46,7 @@ def test_reduced_coordinates_are_lossless(
     space: str, ranks: list[int], shape: tuple[int, int]
 ) -> None:
     layer = SPACES[space](tasks(ranks, shape), F64)
-    reduced = layer.reduced
+    reduced = layer.reduced()
     for basis in (reduced.left, reduced.right):
         if basis is not None:
             torch.testing.assert_close(basis.mT @ basis, torch.eye(basis.shape[1], dtype=F64))

@@ -63,16 +63,6 @@ class Reduced:
             [c.dense(c.B.dtype) if isinstance(c, LowRank) else c for c in self.cores]
         )
 
-    @cached_property
-    def centred_directions(self) -> Tensor:
-        """Left singular vectors of every core_i − mean, strongest first: (N, a, min(a, b)).
-
-        Kept, because they serve every rank at which CART cuts.
-        """
-        cores = self.stacked()
-        directions = torch.linalg.svd(cores - cores.mean(0), full_matrices=False)[0]
-        return directions.to(self.dtype)
-
 
 def _identity(merged: Tensor) -> Tensor:
     return merged
@@ -114,8 +104,26 @@ class EncodedLayer:
         return torch.cat([f.B for f in factors], 1) @ torch.cat([f.A for f in factors], 0)
 
     @cached_property
+    def centred_directions(self) -> Tensor:
+        """Left singular vectors of every reduced core_i − mean, strongest first: (N, a, …).
+
+        Kept, because they are most of CART's work and serve every rank at which it cuts.
+        """
+        ranks = [task.rank if isinstance(task, LowRank) else max(self.shape) for task in self.tasks]
+        sides = [min(side, sum(ranks)) for side in self.shape]
+        # What stays is allocated before what goes, so that the heap keeps no holes.
+        directions = torch.empty(len(self.tasks), sides[0], min(sides), dtype=self.dtype)
+        cores = self.reduced().stacked()
+        mean = cores.mean(0)
+        for task, core in zip(directions, cores, strict=True):
+            task.copy_(torch.linalg.svd(core - mean, full_matrices=False)[0])
+        return directions
+
     def reduced(self) -> Reduced:
-        """The M_i in the orthonormal bases that their stacked factors span."""
+        """The M_i in the orthonormal bases that their stacked factors span.
+
+        Made anew at each call: two QRs are cheap, and the bases as large as the factors.
+        """
         stored = {_stored_dtype(task) for task in self.tasks}
         eps = torch.finfo(torch.float64 if stored == {torch.float64} else torch.float32).eps
         if not _all_low_rank(self.tasks):
@@ -170,24 +178,22 @@ def encode_knots(tasks: Sequence[LayerUpdate], dtype: torch.dtype = torch.float3
     (Q_iᵀ): the SVD of the small matrix in the middle gives all three factors exactly.  V_iᵀ is kept
     as (Σ⁻¹ Uᵀ B_i) A_i and U Σ as B_stack · H, so that only small matrices are stored.
     """
-    factors = [task.to(EXACT) for task in _require_low_rank(tasks, "KnOTS")]
-    ranks = [factor.rank for factor in factors]
-    triangle = torch.linalg.qr(torch.cat([f.B for f in factors], 1), mode="r")[1]
-    lefts = triangle.split(ranks, 1)
-    rights = [torch.linalg.qr(f.A.mT, mode="r")[1].mT for f in factors]
+    factors = _require_low_rank(tasks, "KnOTS")
+    triangle = torch.linalg.qr(torch.cat([f.B for f in factors], 1).to(EXACT), mode="r")[1]
+    lefts = triangle.split([f.rank for f in factors], 1)
+    rights = [torch.linalg.qr(f.A.mT.to(EXACT), mode="r")[1].mT for f in factors]
     middle = torch.cat([left @ right for left, right in zip(lefts, rights, strict=True)], 1)
     u, sigma, vt = torch.linalg.svd(middle, full_matrices=False)
     kept = sigma > KNOTS_SINGULAR_FLOOR
     u, sigma, vt = u[:, kept], sigma[kept], vt[kept]
-    project = (u / sigma).mT
     blocks = vt.split([right.shape[1] for right in rights], 1)
     back = torch.cat([right @ block.mT for right, block in zip(rights, blocks, strict=True)], 0)
-    originals = _require_low_rank(tasks, "KnOTS")
+    projections = ((u / sigma).mT @ triangle).split([f.rank for f in factors], 1)
     return EncodedLayer(
         (len(sigma), factors[0].shape[1]),
-        tuple(LowRank(project @ left, o.A) for left, o in zip(lefts, originals, strict=True)),
+        tuple(LowRank(p, f.A) for p, f in zip(projections, factors, strict=True)),
         dtype,
-        _KnotsDecoder(tuple(task.B for task in originals), back.to(dtype)),
+        _KnotsDecoder(tuple(f.B for f in factors), back.to(dtype)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ Tensor = torch.Tensor
 # Sums over tasks are taken in float64: for float32 updates they are then exact but for extreme
 # ranges, so neither an elected sign nor a mean depends on the order of the tasks.
 SUM = torch.float64
+# Entries handled at a time, so that the temporary arrays stay in a core's cache.
+CHUNK = 1 << 14
 
 
 def kept_entries(size: int, keep: float, *, one_more: bool = True) -> int:
@@ -88,31 +90,44 @@ def whole_update_thresholds(
 
 def trim(tasks: Tensor, thresholds: Tensor) -> Tensor:
     """Zero every entry of (N, …) ``tasks`` whose magnitude is below its task's threshold."""
-    limits = thresholds.view(-1, *[1] * (tasks.ndim - 1))
-    return torch.where(tasks.abs() >= limits, tasks, 0)
+    below = torch.nextafter(thresholds, thresholds.new_tensor(-math.inf)).tolist()
+    trimmed = torch.empty_like(tasks)
+    for row, task, limit in zip(trimmed, tasks, below, strict=True):
+        # Zeroes |x| ≤ limit, several times faster than a comparison and a choice.
+        torch.hardshrink(task, limit, out=row)
+    return trimmed
 
 
-def elected_signs(tasks: Tensor) -> Tensor:
-    """Sign of the sum over (N, …) ``tasks``: −1, 0 or 1 an entry."""
-    return tasks.sum(0, dtype=SUM).sign().to(tasks.dtype)
+def elected_signs(tasks: Tensor, thresholds: Tensor) -> Tensor:
+    """Sign of the sum over (N, …) ``tasks``, trimmed at ``thresholds``: −1, 0 or 1 an entry."""
+    signs = torch.empty_like(tasks[0])
+    for part, out in _chunks(tasks, signs):
+        out.copy_(trim(part, thresholds).sum(0, dtype=SUM).sign_())
+    return signs
 
 
-def mean_of_agreeing(tasks: Tensor, signs: Tensor, majority: float) -> Tensor:
-    """Mean over the tasks whose entry has the elected sign; 0 where no entry has it.
+def mean_of_agreeing(tasks: Tensor, thresholds: Tensor, signs: Tensor, majority: float) -> Tensor:
+    """Mean over the tasks whose trimmed entry has the elected sign; 0 where no entry has it.
 
     Args:
-        tasks: (N, …) trimmed tasks.
+        tasks: (N, …).
+        thresholds: (N,), where each task is trimmed.
         signs: (…) elected signs; where 0, ``majority`` is elected.
         majority: −1, 0 or 1.
     """
-    signs = torch.where(signs == 0, majority, signs)
-    total = torch.zeros(signs.shape, dtype=SUM)
-    count = torch.zeros(signs.shape, dtype=SUM)
-    for task in tasks:
-        agrees = task * signs > 0
-        total += torch.where(agrees, task, 0)
-        count += agrees
-    return (total / count.clamp_(min=1)).to(tasks.dtype)
+    elected = torch.where(signs == 0, majority, signs) if majority else signs
+    mean = torch.empty_like(signs)
+    for part, out, sign in _chunks(tasks, mean, elected):
+        agreeing = trim(part, thresholds).mul_(sign).relu_()
+        count = agreeing.sign().sum(0).clamp_(min=1)
+        out.copy_(agreeing.sum(0, dtype=SUM).div_(count).mul_(sign))
+    return mean
+
+
+def _chunks(tasks: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of all tasks' and the others' entries, a cache's worth at a time."""
+    columns = tasks.reshape(len(tasks), -1).split(CHUNK, 1)
+    return zip(columns, *(other.view(-1).split(CHUNK) for other in others), strict=True)
 
 
 def ties(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
@@ -128,9 +143,9 @@ def ties(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
     Returns:
         (…), dtype of ``tasks``.
     """
-    trimmed = trim(tasks, trim_thresholds(tasks, keep, one_more=one_more))
-    signs = elected_signs(trimmed)
-    return mean_of_agreeing(trimmed, signs, float(signs.sum(dtype=SUM).sign()))
+    thresholds = trim_thresholds(tasks, keep, one_more=one_more)
+    signs = elected_signs(tasks, thresholds)
+    return mean_of_agreeing(tasks, thresholds, signs, float(signs.sum(dtype=SUM).sign()))
 
 
 def dare(tasks: Tensor, drop: float, generator: torch.Generator) -> Tensor:
@@ -145,8 +160,9 @@ def dare(tasks: Tensor, drop: float, generator: torch.Generator) -> Tensor:
         generator: CPU generator.
     """
     probability = torch.full(tasks.shape[1:], drop, dtype=torch.float32)
+    mask = torch.empty_like(probability)
     dropped = torch.empty_like(tasks)
     for row, task in zip(dropped, tasks, strict=True):
-        mask = torch.bernoulli(probability, generator=generator).bool()
-        torch.div(task.masked_fill(mask, 0), 1 - drop, out=row)
+        torch.bernoulli(probability, generator=generator, out=mask)
+        torch.mul(task, mask.neg_().add_(1), out=row).div_(1 - drop)
     return dropped

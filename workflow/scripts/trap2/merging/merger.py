@@ -64,7 +64,12 @@ class Merger:
         self, method: str, *, generator_seed: int = DARE_SEED, **options: Any
     ) -> dict[str, torch.Tensor]:
         """The merged ΔW at coefficient s = 1, by layer; see :meth:`merge_layers`."""
-        return dict(self.merge_layers(method, generator_seed=generator_seed, **options))
+        merged = self.merge_layers(method, generator_seed=generator_seed, **options)
+        # Allocated before the work, so that what it allocates and frees leaves no holes between.
+        whole = {layer: torch.empty(s, dtype=self.dtype) for layer, s in self.shapes.items()}
+        for layer, delta in merged:
+            whole[layer].copy_(delta)
+        return whole
 
     def merge_layers(
         self, method: str, *, generator_seed: int = DARE_SEED, **options: Any

@@ -156,16 +156,14 @@ def _ties_whole_update(layers: Layers, options: Mapping[str, Any], seed: int) ->
 
     thresholds = elementwise.whole_update_thresholds(stacks, options["keep"])
     balance = sum(
-        float(
-            elementwise.elected_signs(elementwise.trim(tasks, thresholds)).sum(dtype=torch.double)
-        )
+        float(elementwise.elected_signs(tasks, thresholds).sum(dtype=elementwise.SUM))
         for tasks in stacks()
     )
     majority = float(balance > 0) - float(balance < 0)
     for name, layer, tasks in _dropped_layers(layers, options, seed):
-        trimmed = elementwise.trim(tasks, thresholds)
-        signs = elementwise.elected_signs(trimmed)
-        yield name, layer.decode(elementwise.mean_of_agreeing(trimmed, signs, majority))
+        signs = elementwise.elected_signs(tasks, thresholds)
+        merged = elementwise.mean_of_agreeing(tasks, thresholds, signs, majority)
+        yield name, layer.decode(merged)
 
 
 def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
@@ -174,7 +172,7 @@ def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
     rank = min(layer.shape) // len(layer.tasks)
     if options["variant"] == "trap2":
         return spectral.tsv(list(layer.dense()), rank, 0.0)
-    reduced = layer.reduced
+    reduced = layer.reduced()
     tolerance = max(layer.shape) * reduced.eps
     operator = spectral.tsv_projected if options["variant"] == "paper" else spectral.tsv
     return reduced.expand(operator(reduced.cores, rank, tolerance))
@@ -186,9 +184,9 @@ def _cart(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
         return layer.total() / len(layer.tasks) * add_mean
     size = options["rank_fraction"] * min(layer.shape)
     rank = max(1, int(size)) if options["variant"] == "cart" else math.ceil(size)
-    reduced = layer.reduced
+    reduced = layer.reduced()
     core = spectral.cart(
-        reduced.stacked(), reduced.centred_directions, rank, options["scale"], add_mean=add_mean
+        reduced.stacked(), layer.centred_directions, rank, options["scale"], add_mean=add_mean
     )
     return reduced.expand(core)
 

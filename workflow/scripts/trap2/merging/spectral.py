@@ -99,7 +99,9 @@ def cart(
         (a, b).
     """
     mean = cores.mean(0)
-    leading = directions[..., :rank].to(cores.dtype)
-    # LR_k(X) = U_k U_kᵀ X
-    deviations = (leading @ (leading.mT @ (cores - mean))).sum(0)
+    deviations = torch.zeros_like(mean)
+    for core, singular in zip(cores, directions, strict=True):
+        leading = singular[:, :rank].to(cores.dtype)
+        # LR_k(X) = U_k U_kᵀ X
+        deviations += leading @ (leading.mT @ (core - mean))
     return scale * deviations + mean if add_mean else scale * deviations
