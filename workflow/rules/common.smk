@@ -7,6 +7,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2 import configuration, provenance
+from trap2.data import catalogue
 
 SUITES = ROOT / "config" / "suites"
 _suites = {}
@@ -17,7 +18,7 @@ def suite_of(wildcards):
     name = wildcards if isinstance(wildcards, str) else wildcards.suite
     if name not in _suites:
         try:
-            _suites[name] = configuration.load_suite(name, SUITES)
+            _suites[name] = configuration.load_suite(name, SUITES, config.get("catalogue"))
             if workflow.is_main_process:
                 configuration.check_merging(name, _suites[name])
         except configuration.ConfigurationError as error:
@@ -30,6 +31,12 @@ try:
 except configuration.ConfigurationError as error:
     sys.exit(str(error))
 suite_of(config["suite"])
+DATASETS = catalogue.load_rows(config.get("catalogue"))
+
+
+def suites_from(source):
+    """A pattern of the suites whose data comes from one source."""
+    return "|".join(configuration.suites_from(source, SUITES)) or "(?!)"
 
 
 wildcard_constraints:
@@ -54,6 +61,8 @@ DEFAULT_ARTIFACTS = [
     "figure5.png",
     "summary.txt",
 ]
+if "full" in suite_of(config["suite"])["releases"]:
+    DEFAULT_ARTIFACTS += ["table3.csv", "table4.csv"]
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
     "full": ["model.safetensors", "update.json"],
@@ -71,6 +80,41 @@ def prepared(suite, backbone, task, splits):
     folder = f"results/{suite}/data/{task}/{resolution}"
     arrays = [f"{folder}/{split}.{kind}.npy" for split in splits for kind in ("images", "labels")]
     return [*arrays, f"{folder}/manifest.json"]
+
+
+def model_settings(wildcards, *further):
+    """What a job needs to know of its backbone."""
+    settings = suite_of(wildcards)["backbones"][wildcards.backbone]
+    return {key: settings[key] for key in ("architecture", *further) if key in settings}
+
+
+def dataset_row(task, *without):
+    """A dataset's row of the catalogue with the one source that is used."""
+    row = DATASETS[task]
+    name = config["sources"].get(task, next(iter(row["sources"])))
+    chosen = row | {"sources": {name: row["sources"][name]}}
+    return {key: value for key, value in chosen.items() if key not in without}
+
+
+def raw_dataset(wildcards):
+    """The mark of a complete download; the demo needs none."""
+    if suite_of(wildcards)["data"]["source"] == "demo":
+        return []
+    # What is in the files follows from the row, which is a parameter: fetching the same files
+    # again is no reason to prepare them again.
+    return [ancient(f"{config['resources']}/datasets/{wildcards.task}/source.json")]
+
+
+def preparation_settings(wildcards):
+    """What a task's arrays depend on besides seed and resolution."""
+    data = suite_of(wildcards)["data"]
+    if data["source"] == "demo":
+        return data
+    row = dataset_row(wildcards.task)
+    settings = {"source": "catalogue", "dataset": row}
+    if row["split"].get("knots_trains_on_test"):
+        settings["cars_train"] = data.get("cars_train", "proper")
+    return settings
 
 
 def heads(wildcards):

@@ -29,7 +29,7 @@ rule profile_scales:
         mem_mb=4000,
         runtime=120,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),

@@ -27,7 +27,7 @@ rule finetune_unprotected:
         mem_mb=4000,
         runtime=240,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         seed=config["seed"],
@@ -73,7 +73,7 @@ rule finetune_trap2:
         mem_mb=4000,
         runtime=480,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),
         trap2=lambda w: objective_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],

@@ -38,7 +38,7 @@ rule sweep_merges:
         mem_mb=4000,
         runtime=480,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
         cells=lambda w: release_cells(w.suite, w.release),
         merging=lambda w: {key: suite_of(w)["merging"][key] for key in ("options", "search")},
@@ -56,7 +56,9 @@ rule sweep_merges:
 rule collect_cells:
     """Collect all merges of a suite in one table, a row each."""
     input:
-        merges=lambda w: merges(w.suite, "lora"),
+        merges=lambda w: [
+            file for release in suite_of(w)["releases"] for file in merges(w.suite, release)
+        ],
     output:
         cells="results/{suite}/cells.csv",
     log:

@@ -1,13 +1,13 @@
 # Models: the base W0 and its zero-shot heads.
 #
-# Needs the prepared data (class names, prompt templates, images to score zero-shot); makes
+# The demo pretrains its base; real backbones are fetched, or read from a local file.  Heads need
+# the prepared data (class names, prompt templates, images to score zero-shot).  Makes
 # results/{suite}/{backbone}/base.safetensors (the whole CLIP),
 # tower.safetensors (its vision tower, W0, under the names that updates use) and
 # heads/{task}.safetensors.
 
 
 rule pretrain_base:
-    """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
         weights="results/{suite}/{backbone}/base.safetensors",
         tower="results/{suite}/{backbone}/tower.safetensors",
@@ -16,6 +16,9 @@ rule pretrain_base:
         "logs/{suite}/pretrain_base/{backbone}.log",
     benchmark:
         "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
+    """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
+    wildcard_constraints:
+        suite=suites_from("demo"),
     # Everything waits for the bases: start them first.
     priority: 100
     conda:
@@ -25,7 +28,7 @@ rule pretrain_base:
         mem_mb=4000,
         runtime=60,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w, "resolution", "pretraining"),
         tasks=lambda w: suite_of(w)["tasks"],
         seed=config["seed"],
         code=code("pretrain_base.py"),
@@ -33,6 +36,35 @@ rule pretrain_base:
         "Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})"
     script:
         "../scripts/pretrain_base.py"
+
+
+rule fetch_base:
+    output:
+        weights="results/{suite}/{backbone}/base.safetensors",
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        record="results/{suite}/{backbone}/base.json",
+    log:
+        "logs/{suite}/fetch_base/{backbone}.log",
+    """Fetch a published CLIP, or read it from a local file: the base model W0."""
+    wildcard_constraints:
+        suite=suites_from("catalogue"),
+    priority: 100
+    # On the machine that Snakemake runs on: a cluster's nodes may have no network.
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        backbone=lambda w: model_settings(w, "pretrained"),
+        downloads=f"{config['resources']}/models",
+        code=code("fetch_base.py"),
+    message:
+        "Fetch the base model {wildcards.backbone} ({wildcards.suite})"
+    script:
+        "../scripts/fetch_base.py"
 
 
 rule build_head:
@@ -52,7 +84,7 @@ rule build_head:
         mem_mb=4000,
         runtime=30,
     params:
-        backbone=lambda w: suite_of(w)["backbones"][w.backbone],
+        backbone=lambda w: model_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         device=config["device"],
         code=code("build_head.py"),

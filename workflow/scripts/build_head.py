@@ -18,6 +18,7 @@ with job.running(snakemake) as say:
     head = zero_shot_head(clip, tokenizer_for(clip), names_of_classes, templates)
     tower = vision_tower(clip)
     record = names | {"protection": "zero-shot", "templates": templates}
+    record["notes"] = released.notes(data)
     for split in ("val", "test"):
         result = score(
             tower,

@@ -3,6 +3,7 @@
 from trap2 import files, job
 from trap2.report import style
 from trap2.report.figures import figure2
+from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:
     task = snakemake.params.figures["task"]
@@ -10,5 +11,6 @@ with job.running(snakemake) as say:
     profiles = {record["protection"]: record["profiles"][task] for record in records}
     zero_shot = files.read_json(snakemake.input.zero_shot)["test"]["accuracy"]
     about = f"{records[0]['suite']} suite, {records[0]['backbone']}, task {task}, test split"
+    about = add_caption_notes(about, records)
     style.save(figure2(profiles, zero_shot, about), list(snakemake.output))
     say("plotted")

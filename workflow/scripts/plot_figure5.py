@@ -3,6 +3,7 @@
 from trap2 import files, job
 from trap2.report import style
 from trap2.report.figures import figure5
+from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.profiles]
@@ -10,6 +11,7 @@ with job.running(snakemake) as say:
     scored = [files.read_json(path) for path in snakemake.input.zero_shot]
     zero_shot = {record["task"]: record["test"]["accuracy"] for record in scored}
     about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
+    about = add_caption_notes(about, records)
     figure = figure5(profiles, zero_shot, snakemake.params.tasks, about)
     style.save(figure, list(snakemake.output))
     say("plotted")

@@ -3,11 +3,28 @@
 from pathlib import Path
 
 from trap2 import job
+from trap2.data.catalogue import parse_row
+from trap2.data.preparation import prepare
 from trap2.data.rendering import prepare_demo
 
 with job.running(snakemake) as say:
     task, resolution = snakemake.wildcards.task, int(snakemake.wildcards.resolution)
-    counts = {split: snakemake.params.data[split] for split in ("train", "val", "test")}
+    data, seed = snakemake.params.data, snakemake.params.seed
     folder = Path(snakemake.output.manifest).parent
-    prepare_demo(task, counts, resolution, snakemake.params.seed, folder)
-    say(f"rendered {counts} images of {task}")
+    if data["source"] == "demo":
+        counts = {split: data[split] for split in ("train", "val", "test")}
+        prepare_demo(task, counts, resolution, seed, folder)
+        say(f"rendered {counts} images of {task}")
+    else:
+        manifest = prepare(
+            parse_row(task, data["dataset"]),
+            Path(snakemake.input.raw).parent,
+            folder,
+            resolution,
+            cars_train=data.get("cars_train", "proper"),
+            seed=seed,
+            threads=snakemake.threads,
+            log=say,
+        )
+        for note in manifest["notes"]:
+            say(note)

@@ -32,4 +32,6 @@ with job.running(snakemake) as say:
                 )
                 profiles[task].append({"s": s} | released.score_record(result))
         say(f"{task}: {len(profiles[task])} scales")
-    files.write_json(snakemake.output.profile, dict(snakemake.wildcards) | {"profiles": profiles})
+    record = dict(snakemake.wildcards) | {"profiles": profiles}
+    record["notes"] = released.notes(snakemake.input.data)
+    files.write_json(snakemake.output.profile, record)

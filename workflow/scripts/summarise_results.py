@@ -1,10 +1,12 @@
 """Say in a few lines what a suite's Tables 1 and 2 show."""
 
 from trap2 import files, job
+from trap2.report.notes import add_closing_notes
 from trap2.report.summary import summary
 
 with job.running(snakemake) as say:
     tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]
     text = summary(*tables, snakemake.params.places)
+    text = add_closing_notes(text, tables[0])
     files.write_text(snakemake.output.summary, text)
     say(text)

@@ -63,6 +63,7 @@ with job.running(snakemake) as say:
         "seed": params.seed,
         "device": device.type,
         "versions": versions(),
+        "notes": released.notes(data),
         "cells": {},
     }
     common = {

@@ -1,6 +1,7 @@
 """Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
 
 from trap2 import files, job
+from trap2.report.notes import add_notes
 from trap2.report.tables import standalone_rows
 
 with job.running(snakemake) as say:
@@ -14,5 +15,6 @@ with job.running(snakemake) as say:
     order = list(dict.fromkeys(update["backbone"] for update in updates))
     rows.sort(key=lambda row: order.index(row["backbone"]))
     columns = ["suite", "backbone", "release", "protection", *tasks, "average"]
+    columns = add_notes(columns, rows, [*zero_shot, *updates])
     files.write_csv(snakemake.output.table, columns, rows)
     say(f"wrote {len(rows)} rows")

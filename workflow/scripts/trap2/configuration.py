@@ -6,12 +6,17 @@ Every problem is reported with its key, its value, what is allowed and how to me
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
+
+from trap2.data.catalogue import load_catalogue
+from trap2.problems import choice, describe, message
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 
@@ -32,14 +37,39 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
     """
     checked = _checked(config, "config.schema.yaml", "config/config.yaml")
     available = sorted(path.stem for path in suites.glob("*.yaml"))
+    problems = list(_download_problems(checked))
     if checked["suite"] not in available:
-        problem = _choice("suite", checked["suite"], available, "a file of config/suites")
-        raise ConfigurationError(_message("config/config.yaml", [problem]))
+        problems.append(choice("suite", checked["suite"], available, "a file of config/suites"))
+    if problems:
+        raise ConfigurationError(message("config/config.yaml", problems))
     return checked
 
 
-def load_suite(name: str, suites: Path) -> dict[str, Any]:
+def suites_from(source: str, suites: Path) -> list[str]:
+    """The names of the suites whose data comes from one source, ``demo`` or ``catalogue``.
+
+    A file that cannot be read belongs to neither; :func:`load_suite` says what is wrong with it
+    when it is used.
+    """
+    found = []
+    for path in sorted(suites.glob("*.yaml")):
+        try:
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except yaml.YAMLError:
+            continue
+        data = content.get("data") if isinstance(content, Mapping) else None
+        if isinstance(data, Mapping) and data.get("source") == source:
+            found.append(path.stem)
+    return found
+
+
+def load_suite(name: str, suites: Path, catalogue: str | Path | None = None) -> dict[str, Any]:
     """One suite with defaults filled in.
+
+    Args:
+        name: its file's name without the ending.
+        suites: the folder of the suites' files.
+        catalogue: the catalogue of datasets in use; the library's own by default.
 
     Raises:
         ConfigurationError: there is no such suite, its file is not YAML, a key is unknown, a
@@ -49,16 +79,16 @@ def load_suite(name: str, suites: Path) -> dict[str, Any]:
     source = f"config/suites/{name}.yaml"
     if not path.exists():
         available = sorted(p.stem for p in suites.glob("*.yaml"))
-        problem = _choice("suite", name, available, "a file of config/suites")
-        raise ConfigurationError(_message("config/config.yaml", [problem]))
+        problem = choice("suite", name, available, "a file of config/suites")
+        raise ConfigurationError(message("config/config.yaml", [problem]))
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
     suite = _checked(content, "suite.schema.yaml", source)
-    problems = list(_suite_problems(suite))
+    problems = list(_suite_problems(suite, catalogue))
     if problems:
-        raise ConfigurationError(_message(source, problems))
+        raise ConfigurationError(message(source, problems))
     return suite
 
 
@@ -77,25 +107,25 @@ def check_merging(name: str, suite: Mapping[str, Any]) -> None:
     problems = []
     for method, spaces in merging["methods"].items():
         if method not in METHODS:
-            problems.append(_choice("merging.methods", method, sorted(METHODS), "a merging method"))
+            problems.append(choice("merging.methods", method, sorted(METHODS), "a merging method"))
             continue
         for space in spaces:
             if space not in METHODS[method].spaces:
                 allowed = list(METHODS[method].spaces)
                 problems.append(
-                    _choice(f"merging.methods.{method}", space, allowed, "a merge space")
+                    choice(f"merging.methods.{method}", space, allowed, "a merge space")
                 )
     for method, options in merging["options"].items():
         if method not in merging["methods"]:
             known = sorted(merging["methods"])
-            problems.append(_choice("merging.options", method, known, "a method of this suite"))
+            problems.append(choice("merging.options", method, known, "a method of this suite"))
         elif method in METHODS:
             try:
                 check_options(method, options)
             except ValueError as error:
                 problems.append(f"merging.options.{method}: {error}")
     if problems:
-        raise ConfigurationError(_message(f"config/suites/{name}.yaml", problems))
+        raise ConfigurationError(message(f"config/suites/{name}.yaml", problems))
 
 
 def lambda_text(value: float) -> str:
@@ -115,7 +145,7 @@ def _checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
     validator = Draft202012Validator(schema)
     errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.path])
     if errors:
-        raise ConfigurationError(_message(source, [_describe(error) for error in errors]))
+        raise ConfigurationError(message(source, [describe(error) for error in errors]))
     return _with_defaults(content, schema, schema)
 
 
@@ -136,8 +166,31 @@ def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
     return filled
 
 
-def _suite_problems(suite: Mapping[str, Any]) -> Iterator[str]:
-    yield from _data_problems(suite)
+def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    archives = config.get("archives")
+    if archives is not None and not Path(archives).is_dir():
+        yield f"archives is '{archives}'; there is no such folder. Make it, or remove the key"
+    if archives is not None and "mirror" in config:
+        yield "archives and mirror are both set, and only one can serve. Remove one of them"
+    try:
+        known = load_catalogue(config.get("catalogue"))
+    except ValueError as error:
+        yield f"catalogue: {error}"
+        return
+    for task, source in config["sources"].items():
+        if task not in known:
+            yield choice("sources", task, sorted(known), "a dataset of the catalogue")
+        elif source not in known[task].sources:
+            allowed = list(known[task].sources)
+            yield choice(f"sources.{task}", source, allowed, f"a source of {task}")
+
+
+def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
+    if suite["data"]["source"] == "demo":
+        yield from _demo_problems(suite)
+    else:
+        yield from _catalogue_problems(suite, catalogue)
+    yield from _resolution_problems(suite)
     yield from _release_problems(suite)
     trap2 = suite["trap2"]
     if not trap2["s_min"] < 1 - trap2["delta"]:
@@ -158,24 +211,87 @@ def _suite_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         )
     figures = suite["figures"]
     if figures["task"] not in suite["tasks"]:
-        yield _choice("figures.task", figures["task"], suite["tasks"], "a task of this suite")
+        yield choice("figures.task", figures["task"], suite["tasks"], "a task of this suite")
     if figures["backbone"] not in suite["backbones"]:
         known = list(suite["backbones"])
-        yield _choice("figures.backbone", figures["backbone"], known, "a backbone of this suite")
+        yield choice("figures.backbone", figures["backbone"], known, "a backbone of this suite")
 
 
-def _data_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _demo_problems(suite: Mapping[str, Any]) -> Iterator[str]:
     from trap2.data.demo import TASKS
 
     for task in suite["tasks"]:
         if task not in TASKS:
-            yield _choice("tasks", task, sorted(TASKS), "a task of the demo")
+            yield choice("tasks", task, sorted(TASKS), "a task of the demo")
     for key in ("train", "val", "test"):
         if key not in suite["data"]:
             yield f"data.{key} is missing; give the number of images a task"
     for name, backbone in suite["backbones"].items():
         if "pretraining" not in backbone:
             yield f"backbones.{name}.pretraining is missing; give its images and steps"
+        if "pretrained" in backbone:
+            yield (
+                f"backbones.{name}.pretrained is '{backbone['pretrained']}'; the demo pretrains "
+                "its own base model. Remove the key"
+            )
+    if "cars_train" in suite["data"]:
+        yield "data.cars_train is set; the demo has no Cars. Remove the key"
+
+
+def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
+    known = load_catalogue(catalogue)
+    for task in suite["tasks"]:
+        if task not in known:
+            yield choice("tasks", task, sorted(known), "a dataset of the catalogue")
+    for key in ("train", "val", "test"):
+        if key in suite["data"]:
+            yield f"data.{key} is set; a real dataset's own split decides. Remove the key"
+    for name, backbone in suite["backbones"].items():
+        where = f"backbones.{name}"
+        if "pretraining" in backbone:
+            yield f"{where}.pretraining is set; only the demo pretrains. Remove the key"
+        pretrained = backbone.get("pretrained")
+        if pretrained is None:
+            yield (
+                f"{where}.pretrained is missing; give a tag that open_clip lists for the "
+                "architecture, or a local .safetensors file"
+            )
+        elif pretrained.endswith(".safetensors") and not Path(pretrained).is_file():
+            yield f"{where}.pretrained is '{pretrained}'; there is no such file"
+        elif isinstance(backbone["architecture"], Mapping) and "." not in pretrained:
+            yield (
+                f"{where}.pretrained is '{pretrained}'; an architecture that is written out has "
+                "no tags. Give a local .safetensors file"
+            )
+
+
+def _resolution_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """A backbone takes images of one size, which its architecture states."""
+    for name, backbone in suite["backbones"].items():
+        architecture = backbone["architecture"]
+        if isinstance(architecture, str):
+            known = _open_clip_configurations()
+            if architecture not in known:
+                what = "a model of open_clip"
+                close = difflib.get_close_matches(architecture, known, n=4, cutoff=0.3)
+                yield choice(f"backbones.{name}.architecture", architecture, close, what)
+                continue
+            architecture = json.loads(known[architecture].read_text("utf-8"))
+        size = architecture.get("vision_cfg", {}).get("image_size", backbone["resolution"])
+        if size != backbone["resolution"]:
+            yield (
+                f"backbones.{name}.resolution is {backbone['resolution']}; the architecture's "
+                f"images are {size} pixels wide. Set resolution to {size}"
+            )
+
+
+def _open_clip_configurations() -> dict[str, Path]:
+    """open_clip's model configurations by name, found without its slow import."""
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    folder = Path(package.submodule_search_locations[0]) / "model_configs"
+    return {path.stem: path for path in folder.glob("*.json")}
 
 
 def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
@@ -184,10 +300,10 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         for backbone in settings["backbones"]:
             if backbone not in suite["backbones"]:
                 known = list(suite["backbones"])
-                yield _choice(f"{where}.backbones", backbone, known, "a backbone of this suite")
+                yield choice(f"{where}.backbones", backbone, known, "a backbone of this suite")
         for task in settings["task_lambdas"]:
             if task not in suite["tasks"]:
-                yield _choice(f"{where}.task_lambdas", task, suite["tasks"], "a task of this suite")
+                yield choice(f"{where}.task_lambdas", task, suite["tasks"], "a task of this suite")
         batch = settings["optimisation"].get("batch_size", 32)
         if settings["optimisation"].get("micro_batch_size", batch) > batch:
             yield (
@@ -197,89 +313,3 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
             )
         if release == "full" and "adapter" in settings:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
-
-
-def _message(source: str, problems: list[str]) -> str:
-    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  - {problem.rstrip('.')}{_stop(problem)}" for problem in problems)
-    return f"{source} has {count}; nothing was run.{lines}"
-
-
-def _stop(problem: str) -> str:
-    return "" if problem.endswith("?") else "."
-
-
-def _choice(key: str, value: object, allowed: list[str], what: str) -> str:
-    close = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f". Did you mean '{close[0]}'?" if close else ""
-    return f"{key}: '{value}' is not {what}; choose from {', '.join(allowed)}{hint}".rstrip(
-        "?."
-    ) + ("?" if close else "")
-
-
-def _describe(error: Any) -> str:
-    """One schema error as a sentence: key, value, what is allowed, how to mend it."""
-    key = _key(error.path)
-    value, rule, allowed = error.instance, error.validator, error.validator_value
-    if rule == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(value) - set(known))
-        where = f"{key}." if error.path else ""
-        return _choice(f"{where}{unknown[0]}", unknown[0], known, "a known key")
-    if rule == "required":
-        missing = [name for name in allowed if name not in value]
-        where = f"{key}." if error.path else ""
-        return f"{where}{missing[0]} is missing; add it{_purpose(error.schema, missing[0])}"
-    shown = f"{key} is {value!r}"
-    if rule == "type":
-        return f"{shown}; it must be {_type(allowed)}{_number_hint(value, allowed)}"
-    if rule in ("enum", "const"):
-        return _choice(key, value, [str(item) for item in allowed], "allowed")
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "greater than",
-        "maximum": "at most",
-        "exclusiveMaximum": "less than",
-    }
-    if rule in words:
-        return f"{shown}; it must be {words[rule]} {allowed}"
-    if rule in ("minItems", "minProperties"):
-        return f"{key} has {len(value)} entries; it needs at least {allowed}"
-    if rule == "uniqueItems":
-        return f"{key} is {value!r}; its entries must differ. Remove the repeated one"
-    return f"{shown}; {error.message}"
-
-
-def _key(path: Any) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "the file"
-
-
-def _type(names: str | list[str]) -> str:
-    words = {
-        "object": "a mapping",
-        "array": "a list",
-        "string": "a text",
-        "integer": "a whole number",
-        "number": "a number",
-        "boolean": "true or false",
-    }
-    return " or ".join(words[name] for name in ([names] if isinstance(names, str) else names))
-
-
-def _number_hint(value: object, names: str | list[str]) -> str:
-    if not isinstance(value, str) or not {"number", "integer"} & {
-        *([names], names)[isinstance(names, list)]
-    }:
-        return ""
-    try:
-        return f". YAML reads {value} as a text here; write {float(value)!r} without quotes"
-    except ValueError:
-        return ""
-
-
-def _purpose(schema: Mapping[str, Any], name: str) -> str:
-    description = schema.get("properties", {}).get(name, {}).get("description", "")
-    return f" ({description.rstrip('.')})" if description else ""

@@ -86,6 +86,7 @@ def finetune(
         "test": released.score_record(tested),
         "seconds": round(progress.seconds, 1),
         "device": device.type,
+        "notes": released.notes(data),
         "versions": versions(),
     }
     files.write_json(folder / "update.json", record)

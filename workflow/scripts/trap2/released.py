@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ def open_task(data: list[str], task: str, split: str) -> arrays.Split:
         if path.name == wanted and path.parent.parent.name == task:
             return arrays.open_split(path.parent, split)
     raise files.FileError(f"no prepared '{split}' split of '{task}' among the inputs")
+
+
+def notes(paths: Iterable[str]) -> list[str]:
+    """What the manifests among a job's input files say that every result must repeat."""
+    manifests = (files.read_json(path) for path in paths if Path(path).name == "manifest.json")
+    return sorted({note for manifest in manifests for note in manifest.get("notes", [])})
 
 
 def score_record(score: Score) -> dict[str, Any]:

@@ -123,14 +123,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def load_pretrained(architecture: str, pretrained: str, cache_dir: str | Path) -> open_clip.CLIP:
+def load_pretrained(
+    architecture: str | Mapping[str, Any], pretrained: str, cache_dir: str | Path
+) -> open_clip.CLIP:
     """A published CLIP: the weights of one of open_clip's tags, or of a local file.
 
     A tag is downloaded from the hub into ``cache_dir`` when it is not there yet.  The hub's
     part needs a network and is not covered by the tests.
 
     Args:
-        architecture: an open_clip model name.
+        architecture: as in :func:`build_clip`; only a named one has tags.
         pretrained: a tag that open_clip lists for it (``openai``), or a safetensors file.
         cache_dir: where downloads are kept.
 
@@ -140,11 +142,12 @@ def load_pretrained(architecture: str, pretrained: str, cache_dir: str | Path) -
     """
     path = Path(pretrained)
     if not path.is_file():
-        config = open_clip.get_pretrained_cfg(architecture, pretrained)
+        name = architecture if isinstance(architecture, str) else ""
+        config = open_clip.get_pretrained_cfg(name, pretrained)
         if not config:
-            tags = open_clip.list_pretrained_tags_by_model(architecture)
+            tags = open_clip.list_pretrained_tags_by_model(name)
             raise ValueError(
-                f"pretrained '{pretrained}' is neither a file nor a tag of '{architecture}'; "
+                f"pretrained '{pretrained}' is neither a file nor a tag of '{name}'; "
                 f"its tags are {tags}"
             )
         path = Path(open_clip.download_pretrained(config, cache_dir=str(cache_dir)))

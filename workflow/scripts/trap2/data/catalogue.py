@@ -130,6 +130,16 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
         ValueError: a row lacks an entry, has one too many or a value that is not allowed; the
             message names the row.
     """
+    rows = load_rows(path)
+    return {task: parse_row(task, row, str(path or CATALOGUE)) for task, row in rows.items()}
+
+
+def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """The rows of a catalogue as they stand in the file, by task.
+
+    Raises:
+        FileError: the file is missing, is not YAML or holds no table.
+    """
     path = Path(path or CATALOGUE)
     try:
         rows = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -139,7 +149,7 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
         raise files.FileError(f"{path}: not valid YAML ({error})") from None
     if not isinstance(rows, dict):
         raise files.FileError(f"{path}: expected a table of datasets by task")
-    return {task: _dataset(task, row, path) for task, row in rows.items()}
+    return rows
 
 
 def find_dataset(task: str, path: str | Path | None = None) -> Dataset:
@@ -154,8 +164,18 @@ def find_dataset(task: str, path: str | Path | None = None) -> Dataset:
     return catalogue[task]
 
 
-def _dataset(task: str, row: Mapping[str, Any], path: Path) -> Dataset:
-    where = f"{path}: {task}"
+def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Dataset:
+    """A dataset from its row.
+
+    Args:
+        task: its name.
+        row: as in :func:`load_rows`.
+        where: whose row it is, for messages.
+
+    Raises:
+        ValueError: the row lacks an entry, has one too many or a value that is not allowed.
+    """
+    where = f"{where}: {task}"
     try:
         entries = dict(row)
         sources = {

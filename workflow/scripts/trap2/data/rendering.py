@@ -16,6 +16,9 @@ def prepare_demo(
 ) -> dict[str, Any]:
     """Render the shifted images of all three splits and describe them.
 
+    ``splits.json`` says which renderings were made: image i of a part depends on the task, the
+    part, the seed and i alone.
+
     Args:
         task: a key of :data:`trap2.data.demo.TASKS`.
         counts: images of each split.
@@ -37,6 +40,11 @@ def prepare_demo(
     for split in arrays.SPLITS:
         images, labels = render(task, split, counts[split], seed, shifted=True)
         arrays.write_split(folder, split, iter(images), labels)
+    splits = {
+        split: {"part": split, "indices": list(range(counts[split]))} for split in arrays.SPLITS
+    }
+    facts = {"task": task, "rule": "rendered", "seed": seed, "splits": splits}
+    files.write_json(Path(folder) / "splits.json", facts)
     manifest = arrays.describe(
         folder,
         task=task,

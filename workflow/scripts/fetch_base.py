@@ -1,0 +1,19 @@
+"""Fetch a published CLIP, or read it from a local file, and write it as the base model."""
+
+from trap2 import files, job
+from trap2.clip.backbones import load_pretrained
+from trap2.provenance import versions
+from trap2.released import tower_tensors
+
+with job.running(snakemake) as say:
+    backbone = snakemake.params.backbone
+    job.device("cpu", snakemake.threads)
+    clip = load_pretrained(
+        backbone["architecture"], backbone["pretrained"], snakemake.params.downloads
+    )
+    files.write_tensors(snakemake.output.weights, clip.state_dict())
+    files.write_tensors(snakemake.output.tower, tower_tensors(clip))
+    digest = files.sha256(snakemake.output.weights)
+    record = {**dict(snakemake.wildcards), **backbone, "sha256": digest, "versions": versions()}
+    files.write_json(snakemake.output.record, record)
+    say(f"{backbone['pretrained']}: base.safetensors has the SHA-256 {digest}")
