@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trap2 import files, released
+from trap2.checkpointing import checkpoint_blocks
 from trap2.clip.backbones import lora_targets
 from trap2.clip.heads import read_head
 from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, TrainableUpdate
@@ -102,6 +103,8 @@ def _attach(
     device: torch.device,
 ) -> TrainableUpdate:
     tower = released.load_tower(path, backbone, device)
+    if backbone.get("gradient_checkpointing", False):
+        checkpoint_blocks(tower)
     if form == "full":
         return FullUpdate(tower)
     settings = AdapterSettings(**release.get("adapter", {}))

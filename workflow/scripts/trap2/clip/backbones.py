@@ -23,6 +23,12 @@ LORA_TARGETS = {
     "convnext": re.compile(r"trunk\.stages\.\d+\.blocks\.\d+\.mlp\.fc[12]"),
 }
 
+# The repeated parts of a tower, by family.
+BLOCKS = {
+    "vit": re.compile(r"transformer\.resblocks\.\d+"),
+    "convnext": re.compile(r"trunk\.stages\.\d+\.blocks\.\d+"),
+}
+
 
 def build_clip(
     architecture: str | Mapping[str, Any], weights: str | Path | None = None
@@ -196,6 +202,12 @@ def lora_targets(tower: nn.Module) -> list[str]:
         for name, module in tower.named_modules()
         if isinstance(module, nn.Linear) and pattern.fullmatch(name)
     ]
+
+
+def blocks(tower: nn.Module) -> list[nn.Module]:
+    """The transformer or ConvNeXt blocks of a tower, in the model's order."""
+    pattern = BLOCKS[family(tower)]
+    return [module for name, module in tower.named_modules() if pattern.fullmatch(name)]
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,124 @@
+"""Gradient checkpointing changes the memory of a step, not its gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from trap2.checkpointing import checkpoint_blocks
+from trap2.clip.backbones import build_clip, lora_targets, vision_tower
+from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.objective import Trap2, accumulate_gradient
+
+torch.set_num_threads(1)
+
+TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+ARCHITECTURES = {
+    "vit": {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 32,
+            "patch_size": 8,
+            "width": 32,
+            "layers": 3,
+            "head_width": 16,
+        },
+        "text_cfg": TEXT,
+    },
+    "convnext": {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 32,
+            "timm_model_name": "convnext_base",
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "timm_drop_path": 0.1,
+            "timm_model_args": {
+                "depths": [1, 2, 1, 1],
+                "dims": [8, 16, 16, 16],
+                # At the usual 1e-6 a fresh model's blocks do nothing.
+                "ls_init_value": 1.0,
+            },
+        },
+        "text_cfg": TEXT,
+    },
+}
+
+
+def tower(family: str) -> nn.Module:
+    torch.manual_seed(0)
+    return vision_tower(build_clip(ARCHITECTURES[family]))
+
+
+def attach(form: str, base: nn.Module) -> TrainableUpdate:
+    if form == "lora":
+        settings = AdapterSettings(rank=2, alpha=2, dropout=0.2)
+        update: TrainableUpdate = LoraUpdate(base, lora_targets(base), settings, seed=1)
+    else:
+        update = FullUpdate(base)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in update.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return update
+
+
+def gradient(update: TrainableUpdate) -> dict[str, torch.Tensor]:
+    """The gradient of one TRAP² step at s = 0.3."""
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    target = torch.randn(4, 16, generator=torch.Generator().manual_seed(6))
+    update.module.train()
+    torch.manual_seed(7)
+    accumulate_gradient(
+        lambda s: (update.features(images, s) - target).square().mean(), Trap2(0.5), 0.3
+    )
+    return {
+        name: parameter.grad
+        for name, parameter in update.module.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+def test_the_gradient_is_the_same_to_the_last_bit(family: str, form: str) -> None:
+    plain = gradient(attach(form, tower(family)))
+    checkpointed = gradient(attach(form, checkpoint_blocks(tower(family))))
+    assert plain.keys() == checkpointed.keys()
+    assert any(".blocks." in name or ".resblocks." in name for name in plain)
+    for name, expected in plain.items():
+        assert torch.equal(checkpointed[name], expected), name
+
+
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+def test_what_is_kept_for_the_backward_pass_shrinks(family: str) -> None:
+    def kept(base: nn.Module) -> int:
+        update, sizes = attach("lora", base), []
+        update.module.train()
+        own = {parameter.data_ptr() for parameter in update.module.parameters()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(0 if tensor.data_ptr() in own else tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            update.features(torch.zeros(4, 3, 32, 32), 0.3)
+        return sum(sizes)
+
+    assert kept(checkpoint_blocks(tower(family))) < 0.5 * kept(tower(family))
+
+
+def test_open_clips_own_switch_would_give_another_gradient() -> None:
+    plain = gradient(attach("lora", tower("vit")))
+    switched = tower("vit")
+    switched.set_grad_checkpointing(True)
+    other = gradient(attach("lora", switched))
+    assert any(not torch.allclose(plain[name], other[name], rtol=1e-2) for name in plain)
+
+
+def test_names_and_the_function_stay() -> None:
+    plain, checkpointed = tower("vit").eval(), checkpoint_blocks(tower("vit")).eval()
+    assert list(plain.state_dict()) == list(checkpointed.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(plain(images), checkpointed(images))
+    with torch.no_grad():
+        assert torch.equal(plain(images), checkpointed(images))
