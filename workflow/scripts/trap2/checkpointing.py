@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trap2.clip.backbones import blocks
 
-Scales = list[tuple[dict[str, float], dict[str, float]]]
+# The dictionaries of PEFT's layers with what they held.
+Scales = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class _Plain(nn.Module):
@@ -47,7 +48,7 @@ def checkpoint_blocks(tower: nn.Module) -> nn.Module:
         The same tower.
     """
     for block in blocks(tower):
-        block.forward = partial(_checkpointed, _Plain(block))  # type: ignore[method-assign]
+        block.forward = partial(_checkpointed, _Plain(block))
     return tower
 
 
@@ -55,12 +56,9 @@ def _checkpointed(plain: _Plain, *inputs: Any, **named: Any) -> Any:
     if not torch.is_grad_enabled():
         return plain(*inputs, **named)
     # Under torch.func.functional_call these are the scaled weights, not the module's own.
-    weights = dict(plain.named_parameters())
-    scales = [
-        (module.scaling, dict(module.scaling))
-        for module in plain.modules()
-        if isinstance(getattr(module, "scaling", None), dict)
-    ]
+    weights: dict[str, torch.Tensor] = dict(plain.named_parameters())
+    found = (getattr(module, "scaling", None) for module in plain.modules())
+    scales = [(scaling, dict(scaling)) for scaling in found if isinstance(scaling, dict)]
 
     def run(*inputs: Any) -> Any:
         with _scaled(scales):

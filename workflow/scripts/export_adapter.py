@@ -1,0 +1,13 @@
+"""Write a ViT adapter with the names of Hugging Face's CLIP."""
+
+from pathlib import Path
+
+from trap2 import job
+from trap2.hf_adapters import export_adapter
+
+with job.running(snakemake) as say:
+    source, target = (
+        Path(paths[0]).parent for paths in (snakemake.input.adapter, snakemake.output.adapter)
+    )
+    export_adapter(source, target)
+    say(f"wrote {target}, for PeftModel.from_pretrained on transformers' CLIPModel")
