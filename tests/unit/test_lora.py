@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from trap2 import files
-from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, read_adapter
+from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, read_adapter, write_adapter
 
 
 class Tower(nn.Module):
@@ -79,6 +79,29 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
         trained().save(tmp_path / folder)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_written_factors_come_back_and_stock_peft_loads_them(tmp_path):
+    factors = {
+        "q_proj.weight": (torch.randn(8, 3), torch.randn(3, 12)),
+        "out_proj.weight": (torch.randn(5, 3), torch.randn(3, 8)),
+    }
+    write_adapter(tmp_path, factors)
+    found = read_adapter(tmp_path)
+    assert found.keys() == factors.keys()
+    for layer, (b, a) in factors.items():
+        assert torch.equal(found[layer][0], b)
+        assert torch.equal(found[layer][1], a)
+    x = torch.randn(6, 12)
+    loaded = PeftModel.from_pretrained(tower(), str(tmp_path)).eval()
+    torch.testing.assert_close(loaded(x), dense_forward(factors, 1.0, x), rtol=1e-5, atol=1e-5)
+
+
+def test_factors_of_several_ranks_are_no_adapter(tmp_path):
+    factors = {"a.weight": (torch.ones(4, 2), torch.ones(2, 4))}
+    factors["b.weight"] = (torch.ones(4, 1), torch.ones(1, 4))
+    with pytest.raises(ValueError, match=r"one rank of at least 1; these have \[1, 2\]"):
+        write_adapter(tmp_path, factors)
 
 
 def test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed_alone():

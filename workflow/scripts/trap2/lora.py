@@ -73,16 +73,9 @@ class LoraUpdate:
             settings: the adapter's form.
             seed: seeds the initial A.
         """
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
-        self.config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,
-            lora_dropout=settings.dropout,
-            target_modules=targets,
-            use_rslora=settings.rslora,
-            bias="none",
-        )
+        self.config = _configuration(settings, targets)
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, "lora initialisation"))
             self.module: nn.Module = get_peft_model(tower, self.config)
@@ -120,10 +113,7 @@ class LoraUpdate:
 
     def save(self, folder: str | Path) -> None:
         """Write a PEFT adapter: ``adapter_model.safetensors`` and ``adapter_config.json``."""
-        config = self.config.to_dict()
-        config["inference_mode"] = True
-        files.write_tensors(Path(folder) / ADAPTER_FILES[0], self.state(), {"format": "pt"})
-        files.write_json(Path(folder) / ADAPTER_FILES[1], _jsonable(config))
+        _write_adapter(folder, self.state(), self.config)
 
 
 class FullUpdate:
@@ -159,6 +149,53 @@ class FullUpdate:
     def save(self, folder: str | Path) -> None:
         """Write all the tower's parameters W_t as ``model.safetensors``."""
         files.write_tensors(Path(folder) / CHECKPOINT_FILE, self.state())
+
+
+def write_adapter(
+    folder: str | Path, factors: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    """Write factors as a PEFT LoRA adapter of nominal scale 1, for :func:`read_adapter`.
+
+    Args:
+        folder: where ``adapter_model.safetensors`` and ``adapter_config.json`` go.
+        factors: for each adapted weight's name in the tower (``….q_proj.weight``) the pair B
+            (d_out, r), A (r, d_in), of one rank r ≥ 1 in all layers.
+
+    Raises:
+        ValueError: there is no layer, or the layers' ranks differ.
+    """
+    ranks = {a.shape[0] for _, a in factors.values()}
+    if len(ranks) != 1 or 0 in ranks:
+        raise ValueError(
+            f"an adapter's layers must have one rank of at least 1; these have {sorted(ranks)}"
+        )
+    rank = ranks.pop()
+    targets = [layer.removesuffix(".weight") for layer in factors]
+    config = _configuration(AdapterSettings(rank=rank, alpha=rank, dropout=0.0), targets)
+    tensors = {}
+    for target, (b, a) in zip(targets, factors.values(), strict=True):
+        tensors[f"{PEFT_PREFIX}{target}.lora_A.weight"] = a
+        tensors[f"{PEFT_PREFIX}{target}.lora_B.weight"] = b
+    _write_adapter(folder, tensors, config)
+
+
+def _configuration(settings: AdapterSettings, targets: list[str]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        use_rslora=settings.rslora,
+        bias="none",
+    )
+
+
+def _write_adapter(folder: str | Path, tensors: dict[str, torch.Tensor], config: Any) -> None:
+    settings = config.to_dict() | {"inference_mode": True}
+    files.write_tensors(Path(folder) / ADAPTER_FILES[0], tensors, {"format": "pt"})
+    files.write_json(Path(folder) / ADAPTER_FILES[1], _jsonable(settings))
 
 
 def _jsonable(value: Any) -> Any:
