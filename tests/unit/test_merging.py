@@ -181,6 +181,22 @@ def test_tsv_variants() -> None:
     assert_same(merger.merge("TSV", variant="paper"), {"q": torch.stack(truncated).sum(0)})
 
 
+@pytest.mark.parametrize("space", ["Full", "KnOTS", "Core"])
+def test_tsv_takes_the_numerical_rank_of_the_stored_factors(space: str) -> None:
+    """Rank-4 float32 factors of rank-2 updates: what rounding added to their rank is no update."""
+    exact = [{"q": update["q"]} for update in lora([2, 2], 5)]
+    generator = torch.Generator().manual_seed(1)
+    padded: list[Update] = []
+    for update in exact:
+        factors = update["q"]
+        assert isinstance(factors, LowRank)
+        mix = torch.randn(2, 4, dtype=F64, generator=generator)
+        b, a = factors.B @ mix, torch.linalg.pinv(mix) @ factors.A
+        padded.append({"q": LowRank(b.float(), a.float())})
+    merged = Merger(padded, space, F64).merge("TSV")
+    assert_same(merged, Merger(exact, space, F64).merge("TSV"), 1e-4)
+
+
 def test_tsv_of_null_space_directions_differs_from_ours() -> None:
     """r < k: the published code takes directions that rounding decides; ours stops at the rank."""
     updates = lora([1, 1], 5)

@@ -41,14 +41,12 @@ class Reduced:
         left: (m, a) orthonormal columns, or None for the identity.
         right: (n, b) orthonormal columns, or None for the identity.
         dtype: working dtype of the results.
-        eps: machine epsilon of the updates as they were stored, at least float32's or float64's.
     """
 
     cores: tuple[LayerUpdate, ...]
     left: Tensor | None
     right: Tensor | None
     dtype: torch.dtype
-    eps: float
 
     def expand(self, core: Tensor) -> Tensor:
         """The M that is left · core · rightᵀ, in the working dtype."""
@@ -76,12 +74,14 @@ class EncodedLayer:
         shape: shape of every M_i, (m, n); (d,) for the bias-like weights of full checkpoints.
         tasks: the M_i, one a task.
         dtype: working dtype of the results.
+        eps: float64's machine epsilon when all updates were stored so, else float32's.
         decode: from a merged M of ``shape`` to ΔW, (d_out, d_in).
     """
 
     shape: tuple[int, ...]
     tasks: tuple[LayerUpdate, ...]
     dtype: torch.dtype
+    eps: float
     decode: Callable[[Tensor], Tensor] = _identity
 
     def dense(self) -> Tensor:
@@ -124,10 +124,8 @@ class EncodedLayer:
 
         Made anew at each call: two QRs are cheap, and the bases as large as the factors.
         """
-        stored = {_stored_dtype(task) for task in self.tasks}
-        eps = torch.finfo(torch.float64 if stored == {torch.float64} else torch.float32).eps
         if not _all_low_rank(self.tasks):
-            return Reduced(tuple(self.dense()), None, None, self.dtype, eps)
+            return Reduced(tuple(self.dense()), None, None, self.dtype)
         factors = [task.to(EXACT) for task in _low_rank(self.tasks)]
         ranks = [task.rank for task in factors]
         left, lefts = _orthonormal([f.B for f in factors], self.shape[0] > sum(ranks))
@@ -138,12 +136,12 @@ class EncodedLayer:
             None if left is None else left.to(self.dtype),
             None if right is None else right.to(self.dtype),
             self.dtype,
-            eps,
         )
 
 
-def _stored_dtype(task: LayerUpdate) -> torch.dtype:
-    return task.A.dtype if isinstance(task, LowRank) else task.dtype
+def _epsilon(tasks: Sequence[LayerUpdate]) -> float:
+    stored = {task.A.dtype if isinstance(task, LowRank) else task.dtype for task in tasks}
+    return torch.finfo(torch.float64 if stored == {torch.float64} else torch.float32).eps
 
 
 def _all_low_rank(tasks: Sequence[LayerUpdate]) -> bool:
@@ -168,7 +166,7 @@ def encode_full(tasks: Sequence[LayerUpdate], dtype: torch.dtype = torch.float32
         task.flatten(1) if isinstance(task, torch.Tensor) and task.ndim > 2 else task
         for task in tasks
     )
-    return EncodedLayer(tuple(matrices[0].shape), matrices, dtype)
+    return EncodedLayer(tuple(matrices[0].shape), matrices, dtype, _epsilon(tasks))
 
 
 def encode_knots(tasks: Sequence[LayerUpdate], dtype: torch.dtype = torch.float32) -> EncodedLayer:
@@ -193,6 +191,7 @@ def encode_knots(tasks: Sequence[LayerUpdate], dtype: torch.dtype = torch.float3
         (len(sigma), factors[0].shape[1]),
         tuple(LowRank(p, f.A) for p, f in zip(projections, factors, strict=True)),
         dtype,
+        _epsilon(tasks),
         _KnotsDecoder(tuple(f.B for f in factors), back.to(dtype)),
     )
 
@@ -224,6 +223,7 @@ def encode_core(tasks: Sequence[LayerUpdate], dtype: torch.dtype = torch.float32
         (basis_b.shape[1], basis_a.shape[1]),
         cores,
         dtype,
+        _epsilon(tasks),
         _CoreDecoder(basis_b.to(dtype), basis_a.to(dtype)),
     )
 

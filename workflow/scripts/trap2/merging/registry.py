@@ -173,7 +173,7 @@ def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
     if options["variant"] == "trap2":
         return spectral.tsv(list(layer.dense()), rank, 0.0)
     reduced = layer.reduced()
-    tolerance = max(layer.shape) * reduced.eps
+    tolerance = max(layer.shape) * layer.eps
     operator = spectral.tsv_projected if options["variant"] == "paper" else spectral.tsv
     return reduced.expand(operator(reduced.cores, rank, tolerance))
 
