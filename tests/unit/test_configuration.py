@@ -4,14 +4,18 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from trap2.clip.backbones import build_clip, family, vision_tower
 from trap2.configuration import (
     ConfigurationError,
     check_config,
     check_merging,
+    family_of,
     lambda_text,
     lambdas_of,
     load_suite,
+    protections_of,
 )
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
@@ -121,3 +125,44 @@ def test_lambdas_as_path_texts(suite, tmp_path):
     assert lambdas_of(loaded, "lora", "letters") == [
         lambda_text(value) for value in suite["releases"]["lora"]["lambdas"]
     ]
+
+
+def test_post_hoc_defenses_are_compared_where_they_apply(tmp_path, suite):
+    vit = suite["backbones"]["ViT-demo"]
+    timm = {"embed_dim": 64, "vision_cfg": {"timm_model_name": "convnext_tiny", "image_size": 32}}
+    suite["backbones"] = {"ViT": vit, "ConvNeXt": vit | {"architecture": timm}}
+    suite["figures"]["backbone"] = "ViT"
+    suite["releases"]["lora"]["backbones"] = ["ViT", "ConvNeXt"]
+    suite["releases"]["full"] = {"backbones": ["ViT"], "lambdas": [0.05]}
+    suite["protections"] = ["mergelock-refit", "mergelock", "trap2"]
+    loaded = load(tmp_path, suite)
+    assert protections_of(loaded, "lora", "ViT") == ["unprotected", "mergelock-refit", "trap2"]
+    assert protections_of(loaded, "lora", "ConvNeXt") == ["unprotected", "trap2"]
+    assert protections_of(loaded, "full", "ViT") == ["unprotected", "mergelock", "trap2"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "message"),
+    [
+        ("convnext_base", "params-refit", r"PaRaMS† \(params-refit\) hides .* no attention"),
+        ("ViT-B-32", "params", r"PaRaMS \(params\) transforms whole checkpoints, not adapters"),
+        ("ViT-B-32", "param", "'param' is not allowed; choose from .* Did you mean 'params'"),
+    ],
+)
+def test_a_post_hoc_defense_must_apply_somewhere(tmp_path, suite, architecture, name, message):
+    backbone = suite["backbones"]["ViT-demo"] | {"architecture": architecture, "resolution": 224}
+    suite["backbones"] = {"ViT-demo": backbone}
+    suite["releases"]["lora"]["backbones"] = ["ViT-demo"]
+    suite["releases"].pop("full", None)
+    suite["figures"]["backbone"] = "ViT-demo"
+    suite["protections"] = ["trap2", name]
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, suite)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in SUITES.glob("*.yaml")])
+def test_the_family_of_a_backbone_is_that_of_its_tower(name):
+    for backbone in load_suite(name, SUITES)["backbones"].values():
+        with torch.device("meta"):
+            tower = vision_tower(build_clip(backbone["architecture"]))
+        assert family_of(backbone["architecture"]) == family(tower)

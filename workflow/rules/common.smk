@@ -8,6 +8,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2 import configuration, provenance
 from trap2.data import catalogue
+from trap2.protect.catalogue import DEFENSES, objection
 
 SUITES = ROOT / "config" / "suites"
 _suites = {}
@@ -158,8 +159,24 @@ def backbones_of(suite, release):
     return suite_of(suite)["releases"].get(release, {"backbones": []})["backbones"]
 
 
-def protections_of(suite):
-    return ["unprotected", *suite_of(suite)["protections"]]
+def protections_of(suite, release, backbone):
+    """What is compared on a backbone in a release format, the unprotected update first."""
+    return configuration.protections_of(suite_of(suite), release, backbone)
+
+
+def post_hoc(release):
+    """A pattern of the post-hoc defenses that a release format takes."""
+    return "|".join(name for name in DEFENSES if DEFENSES[name].release == release)
+
+
+def update_to_protect(wildcards):
+    """The unprotected update's files; a backbone that the defense cannot act on ends the run."""
+    architecture = suite_of(wildcards)["backbones"][wildcards.backbone]["architecture"]
+    family = configuration.family_of(architecture)
+    reason = objection(wildcards.protection, wildcards.release, family)
+    if reason is not None:
+        sys.exit(f"not applicable to {wildcards.backbone}: {reason}")
+    return update_files(wildcards, wildcards.task, "unprotected")
 
 
 def training_settings(wildcards):
@@ -195,7 +212,7 @@ def merges(suite, release):
     return [
         f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
         for backbone in backbones_of(suite, release)
-        for protection in protections_of(suite)
+        for protection in protections_of(suite, release, backbone)
         for protected in merged_tasks(suite, protection)
     ]
 
@@ -205,7 +222,7 @@ def records(suite, release):
     return [
         f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json"
         for backbone in backbones_of(suite, release)
-        for protection in protections_of(suite)
+        for protection in protections_of(suite, release, backbone)
         for task in suite_of(suite)["tasks"]
     ]
 

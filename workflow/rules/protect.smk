@@ -38,3 +38,52 @@ use rule select_lambda as select_lambda_full with:
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),
+
+
+rule protect_update:
+    """Protect an unprotected update by a post-hoc defense and score it."""
+    input:
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        head="results/{suite}/{backbone}/heads/{task}.safetensors",
+        data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
+        unprotected=update_to_protect,
+    output:
+        released=expand(
+            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/{{protection,"
+            + post_hoc("lora")
+            + "}}/{name}",
+            name=UPDATE_FILES["lora"],
+            allow_missing=True,
+        ),
+    log:
+        "logs/{suite}/protect_update/{backbone}-{release}-{task}-{protection}.log",
+    benchmark:
+        "logs/{suite}/protect_update/{backbone}-{release}-{task}-{protection}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        backbone=lambda w: model_settings(w),
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: evaluation_batch_size(w),
+        seed=config["seed"],
+        device=config["device"],
+        code=code("protect_update.py"),
+    message:
+        "Protect {wildcards.backbone} on {wildcards.task} by {wildcards.protection} ({wildcards.release})"
+    script:
+        "../scripts/protect_update.py"
+
+
+use rule protect_update as protect_update_full with:
+    output:
+        released=expand(
+            "results/{suite}/{backbone}/{{release,full}}/{{task}}/{{protection,"
+            + post_hoc("full")
+            + "}}/{name}",
+            name=UPDATE_FILES["full"],
+            allow_missing=True,
+        ),

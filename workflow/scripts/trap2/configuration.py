@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from trap2.data.catalogue import load_catalogue
 from trap2.problems import choice, describe, message
+from trap2.protect.catalogue import DEFENSES, objection
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 
@@ -140,6 +141,31 @@ def lambdas_of(suite: Mapping[str, Any], release: str, task: str) -> list[str]:
     return [lambda_text(value) for value in grid]
 
 
+def family_of(architecture: str | Mapping[str, Any]) -> str:
+    """``vit`` or ``convnext``, from a backbone's configured architecture alone."""
+    if isinstance(architecture, str):
+        name = architecture
+    else:
+        name = architecture.get("vision_cfg", {}).get("timm_model_name", "")
+    return "convnext" if name.startswith("convnext") else "vit"
+
+
+def protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> list[str]:
+    """What a suite compares on one backbone in one release, the unprotected update first.
+
+    A post-hoc defense that does not apply there is left out, as the paper's tables do.
+    """
+    family = family_of(suite["backbones"][backbone]["architecture"])
+    return [
+        "unprotected",
+        *(
+            name
+            for name in suite["protections"]
+            if name not in DEFENSES or objection(name, release, family) is None
+        ),
+    ]
+
+
 def _checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
     schema = yaml.safe_load((SCHEMAS / schema_name).read_text("utf-8"))
     validator = Draft202012Validator(schema)
@@ -192,6 +218,7 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
         yield from _catalogue_problems(suite, catalogue)
     yield from _resolution_problems(suite)
     yield from _release_problems(suite)
+    yield from _protection_problems(suite)
     trap2 = suite["trap2"]
     if not trap2["s_min"] < 1 - trap2["delta"]:
         yield (
@@ -313,3 +340,19 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
             )
         if release == "full" and "adapter" in settings:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
+
+
+def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """A post-hoc defense must apply to some update of the suite."""
+    updates = [
+        (release, family_of(suite["backbones"][backbone]["architecture"]))
+        for release, settings in suite["releases"].items()
+        for backbone in settings["backbones"]
+        if backbone in suite["backbones"]
+    ]
+    for name in suite["protections"]:
+        if name in DEFENSES:
+            reasons = [objection(name, release, family) for release, family in updates]
+            if None not in reasons:
+                found = "; ".join(dict.fromkeys(filter(None, reasons)))
+                yield f"protections: '{name}' applies to no update here: {found}. Remove it"
