@@ -212,7 +212,7 @@ def merges(suite, release):
     return [
         f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
         for backbone in backbones_of(suite, release)
-        for protection in protections_of(suite, release, backbone)
+        for protection in configuration.merged_protections_of(suite_of(suite), release, backbone)
         for protected in merged_tasks(suite, protection)
     ]
 

@@ -18,7 +18,7 @@ with job.running(snakemake) as say:
     else:
         manifest = prepare(
             parse_row(task, data["dataset"]),
-            Path(snakemake.input.raw).parent,
+            Path(snakemake.input.raw[0]).parent,
             folder,
             resolution,
             cars_train=data.get("cars_train", "proper"),

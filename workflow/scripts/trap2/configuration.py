@@ -166,6 +166,12 @@ def protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> lis
     ]
 
 
+def merged_protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> list[str]:
+    """Which of :func:`protections_of` are merged; the unprotected update always is."""
+    merged = ["unprotected", *suite["merging"].get("protections", suite["protections"])]
+    return [name for name in protections_of(suite, release, backbone) if name in merged]
+
+
 def _checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
     schema = yaml.safe_load((SCHEMAS / schema_name).read_text("utf-8"))
     validator = Draft202012Validator(schema)
@@ -343,7 +349,11 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
-    """A post-hoc defense must apply to some update of the suite."""
+    """A post-hoc defense must apply to some update of the suite; what is merged must be made."""
+    for name in suite["merging"].get("protections", []):
+        if name not in suite["protections"]:
+            known = suite["protections"]
+            yield choice("merging.protections", name, known, "a protection of this suite")
     updates = [
         (release, family_of(suite["backbones"][backbone]["architecture"]))
         for release, settings in suite["releases"].items()
