@@ -16,6 +16,7 @@ from trap2.configuration import (
     lambdas_of,
     load_suite,
     protections_of,
+    suites_from,
 )
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
@@ -24,6 +25,11 @@ SUITES = Path(__file__).parents[2] / "config" / "suites"
 @pytest.fixture
 def suite() -> dict:
     return yaml.safe_load((SUITES / "demo.yaml").read_text("utf-8"))
+
+
+@pytest.fixture
+def paper() -> dict:
+    return yaml.safe_load((SUITES / "paper.yaml").read_text("utf-8"))
 
 
 def load(tmp_path: Path, suite: object) -> dict:
@@ -166,3 +172,101 @@ def test_the_family_of_a_backbone_is_that_of_its_tower(name):
         with torch.device("meta"):
             tower = vision_tower(build_clip(backbone["architecture"]))
         assert family_of(backbone["architecture"]) == family(tower)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("data.cars_train", "proper", "data.cars_train is set; the demo has no Cars. Remove"),
+        (
+            "backbones.ViT-demo.pretrained",
+            "openai",
+            "pretrained is 'openai'; the demo pretrains its own base model",
+        ),
+        (
+            "backbones.ViT-demo.resolution",
+            64,
+            r"backbones.ViT-demo.resolution is 64; the architecture's images are 32 pixels wide",
+        ),
+    ],
+)
+def test_the_demo_has_no_real_data_or_models(tmp_path, suite, path, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, changed(suite, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("tasks", ["cars", "resisc"], "'resisc' is not a dataset of the catalogue.*'resisc45'"),
+        ("data.cars_train", "both", "data.cars_train: 'both' is not allowed.*proper, knots"),
+        ("data.train", 100, "data.train is set; a real dataset's own split decides. Remove"),
+        ("data.source", "hub", "data.source: 'hub' is not allowed; choose from demo, catalogue"),
+        ("backbones.ViT-B-32.pretrained", 5, "pretrained is 5; it must be a text"),
+        (
+            "backbones.ViT-B-32.pretrained",
+            "weights/none.safetensors",
+            "pretrained is 'weights/none.safetensors'; there is no such file",
+        ),
+        (
+            "backbones.ViT-B-32.pretraining",
+            {"images": 10, "steps": 1},
+            "backbones.ViT-B-32.pretraining is set; only the demo pretrains. Remove the key",
+        ),
+        (
+            "backbones.ViT-B-32.architecture",
+            "ViT-B32-quickgelu",
+            "'ViT-B32-quickgelu' is not a model of open_clip.*'ViT-B-32-quickgelu'",
+        ),
+        (
+            "backbones.ViT-B-32.architecture",
+            {"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}},
+            "pretrained is 'openai'; an architecture that is written out has no tags",
+        ),
+        (
+            "backbones.convnext_base_w.resolution",
+            224,
+            "convnext_base_w.resolution is 224; the architecture's images are 256 pixels wide",
+        ),
+        ("backbones.ViT-B-32.gradient_checkpointing", 1, "it must be true or false"),
+        (
+            "merging.protections",
+            ["params"],
+            "merging.protections: 'params' is not a protection of this suite",
+        ),
+    ],
+)
+def test_mistakes_with_real_data_and_models_are_explained(tmp_path, paper, path, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, changed(paper, path, value))
+
+
+def test_a_real_backbone_needs_weights(tmp_path, paper):
+    del paper["backbones"]["ViT-L-14"]["pretrained"]
+    with pytest.raises(ConfigurationError, match=r"ViT-L-14.pretrained is missing; give a tag"):
+        load(tmp_path, paper)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"archives": "/no/such"}, "archives is '/no/such'; there is no such folder"),
+        ({"archives": ".", "mirror": "http://x"}, "archives and mirror are both set"),
+        ({"mirror": "ftp://x"}, "mirror is 'ftp://x'"),
+        ({"catalogue": "/no/such.yaml"}, "catalogue: /no/such.yaml: no such catalogue"),
+        ({"sources": {"cifar": "hub"}}, "sources: 'cifar' is not a dataset of the catalogue"),
+        ({"sources": {"cars": "kaggle"}}, "sources.cars: 'kaggle' is not a source of cars"),
+    ],
+)
+def test_mistakes_in_where_data_come_from_are_explained(settings, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_config({"suite": "demo"} | settings, SUITES)
+
+
+def test_suites_by_the_source_of_their_data(tmp_path):
+    assert {"demo", "smoke"} <= set(suites_from("demo", SUITES))
+    assert suites_from("catalogue", SUITES) == ["paper"]
+    (tmp_path / "broken.yaml").write_text("tasks: [", "utf-8")
+    (tmp_path / "empty.yaml").write_text("", "utf-8")
+    (tmp_path / "mine.yaml").write_text("data: {source: catalogue}", "utf-8")
+    assert suites_from("catalogue", tmp_path) == ["mine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "envs", "workflow")
+DATASETS = ("cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397")
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Clone:
-    """A copy of the project in a folder of its own."""
+    """A copy of the project in a folder of its own, and the configuration that is run there."""
 
     folder: Path
+    settings: tuple[str, ...] = ("suite=smoke",)
 
     def snakemake(self, *arguments: str) -> Run:
         done = subprocess.run(
@@ -50,8 +53,8 @@ class Clone:
         return Run(done.returncode, done.stdout)
 
     def run(self, *targets: str, cores: int = 2) -> Run:
-        """Run the smoke suite; a failure shows what Snakemake and the jobs said."""
-        run = self.snakemake(*targets, "--cores", str(cores), "--config", "suite=smoke")
+        """Run the configured suite; a failure shows what Snakemake and the jobs said."""
+        run = self.snakemake(*targets, "--cores", str(cores), "--config", *self.settings)
         logs = "".join(
             f"\n== {p}\n{p.read_text('utf-8')}" for p in self.folder.rglob("logs/**/*.log")
         )
@@ -59,7 +62,7 @@ class Clone:
         return run
 
     def dry_run(self, *targets: str) -> dict[str, int]:
-        run = self.snakemake(*targets, "-n", "--cores", "1", "--config", "suite=smoke")
+        run = self.snakemake(*targets, "-n", "--cores", "1", "--config", *self.settings)
         assert run.code == 0, run.output
         return run.jobs()
 
@@ -99,7 +102,37 @@ def smoke(tmp_path_factory) -> Clone:
 @pytest.fixture
 def edited(smoke, tmp_path) -> Clone:
     """A copy of the finished run that a test may change."""
-    folder = tmp_path / "edited"
+    return copy_of(smoke, tmp_path / "edited")
+
+
+def copy_of(finished: Clone, folder: Path) -> Clone:
+    """A copy of a finished run that a test may change."""
     # copy2 keeps modification times, so that nothing looks newer than it is.
-    shutil.copytree(smoke.folder, folder, copy_function=shutil.copy2)
-    return Clone(folder)
+    shutil.copytree(finished.folder, folder, copy_function=shutil.copy2)
+    return Clone(folder, finished.settings)
+
+
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory) -> Clone:
+    """A fresh copy with the paper suite configured; nothing was run."""
+    made = clone_to(tmp_path_factory.mktemp("paper") / "clone")
+    return Clone(made.folder, ("suite=paper",))
+
+
+@pytest.fixture(scope="session")
+def paper_mini(tmp_path_factory, miniatures, mirror) -> Clone:
+    """A copy in which the paper suite was run in miniature, its data downloaded from a server."""
+    folder = clone_to(tmp_path_factory.mktemp("paper-mini") / "clone").folder
+    maker = PROJECT / "tests" / "fixtures" / "make_paper_mini.py"
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "workflow" / "scripts")}
+    subprocess.run([sys.executable, maker, folder], env=environment, check=True)
+    settings = (f"catalogue={miniatures / 'catalogue.yaml'}", f"mirror={mirror}")
+    made = Clone(folder, ("suite=paper-mini", *settings))
+    made.run("all", *(f"results/paper-mini/data/{task}/64/manifest.json" for task in DATASETS))
+    return made
+
+
+@pytest.fixture
+def edited_mini(paper_mini, tmp_path) -> Clone:
+    """A copy of the finished miniature run that a test may change."""
+    return copy_of(paper_mini, tmp_path / "edited")

@@ -31,6 +31,8 @@ def test_in_a_suite(clone, old, new, message):
         ("device=gpu", "device: 'gpu' is not allowed; choose from auto, cpu, cuda"),
         ("seed=-1", "seed is -1; it must be at least 0"),
         ("sweet=demo", "'sweet' is not a known key"),
+        ("archives=/no/such/folder", "archives is '/no/such/folder'; there is no such folder"),
+        ("sources={cars: kaggle}", "sources.cars: 'kaggle' is not a source of cars"),
     ],
 )
 def test_on_the_command_line(clone, setting, message):

@@ -1,4 +1,4 @@
-"""Fixtures that several unit tests share."""
+"""Fixtures that tests of several folders share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from trap2.data.catalogue import Dataset, load_catalogue
 
-MAKER = Path(__file__).parents[1] / "fixtures" / "make_datasets.py"
+MAKER = Path(__file__).parent / "fixtures" / "make_datasets.py"
 
 
 @pytest.fixture(scope="session")
