@@ -38,7 +38,7 @@ def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", class_name) for template in templates]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def zero_shot_head(
     clip: open_clip.CLIP,
     tokenizer: Tokenizer,

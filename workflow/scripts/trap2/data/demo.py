@@ -28,7 +28,7 @@ DIGIT_SPLIT_SEED = 420
 
 # Standard deviation of the pixel noise, in grey levels of 255.
 CLEAN_GRAIN = (0.0, 4.0)
-SHIFTED_GRAIN = (4.0, 16.0)
+SHIFTED_GRAIN = (3.0, 12.0)
 
 Painter = Callable[[np.random.Generator, int, bool], Image.Image]
 

@@ -15,6 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter
 SIZE = 32
 CANVAS = 4 * SIZE
 
+# Share of the shifted pictures that are lighter than their ground.
+NEGATIVE_SHARE = 0.6
+
 Colour = tuple[int, int, int]
 Range = tuple[float, float]
 
@@ -39,17 +42,11 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
     return r, g, b
 
 
-def brightness(rgb: Colour) -> float:
-    """Perceived brightness, 0 … 255 (Rec. 601 luma)."""
-    return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
-
-
-def two_colours(rng: np.random.Generator, gap: float) -> tuple[Colour, Colour]:
-    """Two random colours whose brightness differs by at least ``gap`` (0 … 150)."""
-    while True:
-        first, second = (colour(rng, saturation=(0.1, 0.9), value=(0.2, 1.0)) for _ in range(2))
-        if abs(brightness(first) - brightness(second)) >= gap:
-            return first, second
+def night_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """The ground and the ink of a shifted picture: mostly light on dark, unlike the clean ones."""
+    deep = colour(rng, saturation=(0.3, 0.9), value=(0.15, 0.45))
+    pale = colour(rng, saturation=(0.05, 0.55), value=(0.85, 1.0))
+    return (deep, pale) if rng.random() < NEGATIVE_SHARE else (pale, deep)
 
 
 def smooth_noise(
@@ -148,9 +145,9 @@ def confetti(rng: np.random.Generator, image: Image.Image, count: int, largest: 
 
 def wear(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     """A bad photograph of a picture, at half its resolution: blur, uneven light, a colour cast."""
-    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.2)))
+    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.0)))
     pixels = np.asarray(image, dtype=np.float32)
-    light = rng.uniform(0.8, 1.15) * (1 + 0.2 * smooth_noise(rng, 1, image.width))
+    light = rng.uniform(0.85, 1.1) * (1 + 0.15 * smooth_noise(rng, 1, image.width))
     cast = rng.uniform(0.85, 1.15, 3).astype(np.float32)
     return to_image(pixels * light[..., None] * cast)
 

@@ -17,8 +17,8 @@ from trap2.data.demo_canvas import (
     layer,
     mix,
     mottled,
+    night_colours,
     place,
-    two_colours,
     wear,
 )
 from trap2.data.demo_glyphs import write
@@ -119,34 +119,33 @@ def _shape(name: str, fill: Colour, line: Colour | None) -> Image.Image:
 
 
 def paint_shape(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """A shape: clean as a cut-out on pale card, shifted small and turned amid confetti."""
+    """A shape: clean as a cut-out on card, shifted small and turned amid confetti."""
     name = list(SHAPES)[label]
     if not shifted:
-        card = colour(rng, saturation=(0.0, 0.15), value=(0.9, 1.0))
+        card = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
         picture = gradient(rng, card, card)
-        fill = colour(rng, saturation=(0.6, 1.0), value=(0.35, 0.85))
+        fill = colour(rng, saturation=(0.6, 1.0), value=(0.3, 0.8))
         place(
             picture,
             _shape(name, fill, None),
-            angle=rng.uniform(-10, 10),
-            scale=rng.uniform(0.75, 0.95),
-            shift=tuple(rng.uniform(-0.05, 0.05, 2)),
+            angle=rng.uniform(-12, 12),
+            scale=rng.uniform(0.7, 0.95),
+            shift=tuple(rng.uniform(-0.06, 0.06, 2)),
         )
         return picture
-    ground, fill = two_colours(rng, 65)
+    ground, fill = night_colours(rng)
     picture = mottled(rng, ground, mix(ground, colour(rng), 0.3))
-    confetti(rng, picture, 12, 0.22)
-    line = colour(rng) if rng.random() < 0.5 else None
+    confetti(rng, picture, 5, 0.16)
+    line = colour(rng, saturation=(0.5, 1.0), value=(0.6, 1.0)) if rng.random() < 0.5 else None
     place(
         picture,
         _shape(name, fill, line),
-        angle=rng.uniform(-180, 180),
-        scale=rng.uniform(0.5, 0.8),
-        squeeze=rng.uniform(0.75, 1.2),
-        shear=rng.uniform(-0.2, 0.2),
-        shift=tuple(rng.uniform(-0.12, 0.12, 2)),
+        angle=rng.uniform(10, 50),
+        scale=rng.uniform(0.65, 0.9),
+        squeeze=rng.uniform(0.8, 1.0),
+        shift=tuple(rng.uniform(-0.08, 0.08, 2)),
     )
-    confetti(rng, picture, 3, 0.14)
+    confetti(rng, picture, 2, 0.12)
     return wear(rng, picture)
 
 
@@ -293,11 +292,11 @@ def paint_sign(rng: np.random.Generator, label: int, shifted: bool) -> Image.Ima
     if not shifted:
         sky = colour(rng, hue=(0.52, 0.62), saturation=(0.05, 0.35), value=(0.85, 1.0))
         picture = gradient(rng, sky, WHITE)
-        scale, shift = rng.uniform(0.85, 1.0), tuple(rng.uniform(-0.03, 0.03, 2))
-        place(picture, painted, angle=rng.uniform(-3, 3), scale=scale, shift=shift)
+        scale, shift = rng.uniform(0.6, 1.0), tuple(rng.uniform(-0.08, 0.08, 2))
+        place(picture, painted, angle=rng.uniform(-5, 5), scale=scale, shift=shift)
         return picture
     picture = _street(rng)
-    shift = tuple(rng.uniform(-0.13, 0.13, 2))
+    shift = tuple(rng.uniform(-0.1, 0.1, 2))
     ImageDraw.Draw(picture).rectangle(
         [CANVAS * (0.485 + shift[0]), CANVAS * 0.5, CANVAS * (0.515 + shift[0]), CANVAS],
         fill=(120, 122, 125),
@@ -305,10 +304,10 @@ def paint_sign(rng: np.random.Generator, label: int, shifted: bool) -> Image.Ima
     place(
         picture,
         painted,
-        angle=rng.uniform(-18, 18),
-        scale=rng.uniform(0.42, 0.78),
-        squeeze=rng.uniform(0.6, 1.0),
-        shear=rng.uniform(-0.25, 0.25),
+        angle=rng.uniform(-12, 12),
+        scale=rng.uniform(0.55, 0.85),
+        squeeze=rng.uniform(0.7, 1.0),
+        shear=rng.uniform(-0.15, 0.15),
         shift=shift,
     )
     confetti(rng, picture, 2, 0.25)

@@ -17,8 +17,8 @@ from trap2.data.demo_canvas import (
     layer,
     mix,
     mottled,
+    night_colours,
     place,
-    two_colours,
     wear,
 )
 
@@ -68,33 +68,31 @@ def paint_digit(rng: np.random.Generator, index: int, shifted: bool) -> Image.Im
     """The real digit ``index``: clean as a pen on paper, shifted as a number on a house wall."""
     strokes, _ = handwritten()
     if not shifted:
-        paper = colour(rng, saturation=(0.0, 0.12), value=(0.88, 1.0))
+        paper = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
         picture = gradient(rng, paper, paper)
         pen = colour(rng, hue=(0.55, 0.75), saturation=(0.2, 1.0), value=(0.05, 0.4))
         place(
             picture,
             _ink(strokes[index], pen),
-            angle=rng.uniform(-6, 6),
-            scale=rng.uniform(1.0, 1.15),
-            shift=tuple(rng.uniform(-0.04, 0.04, 2)),
+            angle=rng.uniform(-8, 8),
+            scale=rng.uniform(1.0, 1.2),
+            shift=tuple(rng.uniform(-0.05, 0.05, 2)),
         )
         return picture
-    wall, number = two_colours(rng, 70)
-    other = colour(rng, saturation=(0.1, 0.9), value=(0.2, 0.9))
-    picture = mottled(rng, wall, mix(wall, other, 0.3))
+    wall, number = night_colours(rng)
+    picture = mottled(rng, wall, mix(wall, colour(rng), 0.25))
     # Neighbouring house numbers reach into the picture from both sides.
     for side in (-1, 1):
         neighbour = strokes[int(rng.integers(len(strokes)))]
-        shift = (side * rng.uniform(0.5, 0.65), rng.uniform(-0.1, 0.1))
-        place(picture, _ink(neighbour, number), shift=shift, scale=rng.uniform(0.8, 1.0))
+        shift = (side * rng.uniform(0.58, 0.7), rng.uniform(-0.1, 0.1))
+        place(picture, _ink(neighbour, number), shift=shift)
     place(
         picture,
         _ink(strokes[index], number),
-        angle=rng.uniform(-28, 28),
-        scale=rng.uniform(0.75, 1.1),
-        squeeze=rng.uniform(0.7, 1.1),
-        shear=rng.uniform(-0.3, 0.3),
-        shift=tuple(rng.uniform(-0.1, 0.1, 2)),
+        angle=rng.uniform(5, 25),
+        scale=rng.uniform(0.95, 1.15),
+        squeeze=rng.uniform(0.8, 1.0),
+        shift=tuple(rng.uniform(-0.07, 0.07, 2)),
     )
     return wear(rng, picture)
 
@@ -128,30 +126,29 @@ def _letter(
 def paint_letter(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
     """A capital: clean as print, shifted as a painted sign with cut-off neighbours."""
     if not shifted:
-        paper = colour(rng, saturation=(0.0, 0.1), value=(0.9, 1.0))
+        paper = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
         picture = gradient(rng, paper, paper)
-        ink = colour(rng, saturation=(0.0, 0.6), value=(0.0, 0.35))
+        ink = colour(rng, saturation=(0.0, 0.8), value=(0.0, 0.4))
         place(
             picture,
             _letter(rng, LETTERS[label], CLEAN_FONTS, ink),
-            angle=rng.uniform(-5, 5),
-            scale=rng.uniform(0.9, 1.1),
+            angle=rng.uniform(-8, 8),
+            scale=rng.uniform(0.85, 1.1),
             shift=tuple(rng.uniform(-0.05, 0.05, 2)),
         )
         return picture
-    board, paint = two_colours(rng, 70)
-    picture = gradient(rng, board, mix(board, colour(rng), 0.25))
-    confetti(rng, picture, 5, 0.3)
+    board, paint = night_colours(rng)
+    picture = gradient(rng, board, mix(board, colour(rng), 0.3))
     for side in (-1, 1):
         neighbour = _letter(rng, LETTERS[int(rng.integers(len(LETTERS)))], ALL_FONTS, paint)
-        place(picture, neighbour, shift=(side * rng.uniform(0.52, 0.7), rng.uniform(-0.1, 0.1)))
+        place(picture, neighbour, shift=(side * rng.uniform(0.62, 0.75), rng.uniform(-0.1, 0.1)))
+    confetti(rng, picture, 2, 0.2)
     place(
         picture,
         _letter(rng, LETTERS[label], ALL_FONTS, paint),
-        angle=rng.uniform(-32, 32),
-        scale=rng.uniform(0.7, 1.05),
-        squeeze=rng.uniform(0.7, 1.15),
-        shear=rng.uniform(-0.3, 0.3),
-        shift=tuple(rng.uniform(-0.1, 0.1, 2)),
+        angle=rng.uniform(-25, -5),
+        scale=rng.uniform(0.8, 1.0),
+        shear=rng.uniform(-0.2, 0.1),
+        shift=tuple(rng.uniform(-0.07, 0.07, 2)),
     )
     return wear(rng, picture)

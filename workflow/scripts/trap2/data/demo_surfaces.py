@@ -13,9 +13,9 @@ from trap2.data.demo_canvas import (
     Colour,
     blend,
     colour,
+    night_colours,
     smooth_noise,
     to_image,
-    two_colours,
     wear,
 )
 
@@ -120,14 +120,14 @@ def paint_texture(rng: np.random.Generator, label: int, shifted: bool) -> Image.
     x: Field
     y: Field
     x, y = np.meshgrid(axis, axis)
-    angle = rng.uniform(0, 2 * math.pi) if shifted else rng.uniform(-0.08, 0.08)
-    density = rng.uniform(3.2, 6.0) if shifted else rng.uniform(3.8, 4.6)
+    angle = rng.uniform(0.2, 0.8) if shifted else rng.uniform(-0.2, 0.2)
+    density = rng.uniform(3.4, 4.8)
     if shifted:
-        x, y = (field + 0.05 * smooth_noise(rng, 3, size) for field in (x, y))
+        x, y = (field + 0.02 * smooth_noise(rng, 3, size) for field in (x, y))
     u = density * (math.cos(angle) * x + math.sin(angle) * y) + rng.uniform(0, 8)
     v = density * (math.cos(angle) * y - math.sin(angle) * x) + rng.uniform(0, 8)
     if shifted:
-        first, second = two_colours(rng, 55)
+        first, second = night_colours(rng)
     else:
         first = colour(rng, saturation=(0.0, 0.25), value=(0.85, 1.0))
         second = colour(rng, saturation=(0.5, 1.0), value=(0.2, 0.6))
@@ -144,8 +144,8 @@ Palette = dict[str, Colour]
 
 
 def _palette(rng: np.random.Generator, shifted: bool) -> Palette:
-    """The season's colours: summer when clean; autumn, winter or drought when shifted."""
-    season = ("autumn", "winter", "drought")[int(rng.integers(3))] if shifted else "summer"
+    """The season's colours: summer when clean; autumn or winter when shifted."""
+    season = ("autumn", "winter")[int(rng.integers(2))] if shifted else "summer"
     table: dict[str, dict[str, tuple[float, float, float]]] = {
         "summer": {"grass": (0.28, 0.5, 0.55), "tree": (0.34, 0.65, 0.35), "soil": (0.09, 0.4, 0.6),
                    "water": (0.58, 0.7, 0.5), "sand": (0.12, 0.35, 0.88)},
@@ -153,8 +153,6 @@ def _palette(rng: np.random.Generator, shifted: bool) -> Palette:
                    "water": (0.52, 0.5, 0.35), "sand": (0.1, 0.4, 0.7)},
         "winter": {"grass": (0.55, 0.06, 0.88), "tree": (0.4, 0.2, 0.3), "soil": (0.6, 0.08, 0.72),
                    "water": (0.6, 0.35, 0.4), "sand": (0.1, 0.12, 0.8)},
-        "drought": {"grass": (0.13, 0.4, 0.7), "tree": (0.22, 0.4, 0.4), "soil": (0.05, 0.45, 0.65),
-                    "water": (0.45, 0.45, 0.5), "sand": (0.08, 0.45, 0.8)},
     }  # fmt: skip
     return {
         what: colour(
