@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from trap2.data.catalogue import Dataset, load_catalogue
+
+# Tiny models are slower on several threads; jobs of the workflow set a number of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MAKER = Path(__file__).parent / "fixtures" / "make_datasets.py"
 

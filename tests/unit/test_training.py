@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from trap2.data.arrays import Split
+from trap2.evaluation import has_bfloat16, mixed_precision
 from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate
 from trap2.objective import Trap2
 from trap2.training import Optimisation, Problem, Trainer, batch_indices, learning_rate
@@ -159,3 +160,20 @@ def test_the_best_validation_is_kept_and_patience_ends_training():
     assert progress.best_step == 2
     assert progress.step == 6
     assert math.isclose(progress.best_accuracy, trainer.score(problem().val).accuracy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "native", "expected"),
+    [("cpu", True, False), ("cuda", True, True), ("cuda", False, False)],
+)
+def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch, kind, native, expected):
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert has_bfloat16(torch.device(kind)) is expected
+
+
+def test_the_cpu_computes_in_float32():
+    with mixed_precision(CPU):
+        assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32

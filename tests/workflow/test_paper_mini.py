@@ -79,8 +79,7 @@ def test_everything_made_of_leaked_cars_says_so(paper_mini):
     made += folder.rglob("scales/*.json")
     assert len(made) > 20
     for path in made:
-        content = files.read_json(path)
-        assert content.get("notes", content.get("unprotected", {}).get("notes")) == [LEAK], path
+        assert files.read_json(path)["notes"] == [LEAK], path
     for name in ("table1.csv", "table2.csv", "table3.csv", "table4.csv", "cells.csv"):
         assert {row["notes"] for row in table(paper_mini, name)} == {LEAK}
     said = " ".join((folder / "summary.txt").read_text("utf-8").split())
@@ -106,7 +105,7 @@ def test_a_second_run_does_nothing(paper_mini):
 def test_another_choice_for_cars_reruns_cars_alone(edited_mini):
     edited_mini.edit("config/suites/paper-mini.yaml", "cars_train: knots", "cars_train: proper")
     jobs = edited_mini.dry_run("results/table1.csv")
-    # Two resolutions; three backbones with two λ; the data are not downloaded again.
+    # Two resolutions; three backbones with Cars' two λ; the data are not downloaded again.
     assert (jobs["prepare_data"], jobs["build_head"]) == (2, 3)
     assert (jobs["finetune_unprotected"], jobs["finetune_trap2"]) == (3, 6)
     assert "download_dataset" not in jobs

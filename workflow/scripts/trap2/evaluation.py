@@ -47,6 +47,16 @@ def batches(
         yield normalise(images.to(device)), labels.to(device)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 in its hardware; float32 is used everywhere else."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """A context in which models run in bfloat16 where the device has it, weights in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
 @torch.inference_mode()
 def score(
     features: Callable[[torch.Tensor], torch.Tensor],
@@ -70,7 +80,7 @@ def score(
     correct, loss = 0, 0.0
     head = head.to(device)
     for images, labels in batches(split, batch_size, device):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with mixed_precision(device):
             output = features(images)
         values = logits(output, head, logit_scale)
         correct += int((values.argmax(dim=1) == labels).sum())

@@ -71,6 +71,7 @@ def protect(
         "logit_scale": logit_scale,
         "device": device.type,
         "versions": versions(),
+        "notes": released.notes(data),
     }
     record |= {split: released.score_record(result) for split, result in scores.items()}
     files.write_json(folder / "update.json", record)

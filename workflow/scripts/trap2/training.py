@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from trap2 import files
 from trap2.clip.backbones import normalise
 from trap2.data.arrays import Split
-from trap2.evaluation import Score, logits, score
+from trap2.evaluation import Score, logits, mixed_precision, score
 from trap2.lora import TrainableUpdate
 from trap2.objective import Trap2, accumulate_gradient
 from trap2.seeding import numpy_generator, seed_of
@@ -227,8 +227,7 @@ class Trainer:
         head = self.problem.head.to(self.device)
 
         def loss_at(s: float) -> torch.Tensor:
-            gpu = self.device.type == "cuda"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=gpu):
+            with mixed_precision(self.device):
                 features = self.update.features(images, s)
             return F.cross_entropy(logits(features, head, self.problem.logit_scale), labels)
 
