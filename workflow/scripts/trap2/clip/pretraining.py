@@ -1,4 +1,4 @@
-"""Contrastive pretraining of the demo's tiny CLIPs on captioned renderings, mostly clean."""
+"""Contrastive pretraining of the demo's tiny CLIPs on captioned clean renderings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from trap2.clip.backbones import build_clip, features, normalise
 from trap2.clip.heads import prompts, tokenizer_for, zero_shot_head
 from trap2.data.demo import SIZE, TASKS, render
 from trap2.seeding import numpy_generator, seed_of
 
-# Share of shifted pictures: enough for the base to have met the style of the fine-tuning tasks,
-# as a real CLIP has met a little of everything, too few to master it.
-SHIFTED_SHARE = 0.1
 WARMUP_SHARE = 0.1
 WEIGHT_DECAY = 0.05
 # CLIP keeps its learned temperature below this factor on the cosines.
@@ -53,7 +49,7 @@ def pretrain(
     seed: int,
     progress: Callable[[str], None] = print,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Train a CLIP from random weights with CLIP's loss on renderings of the tasks' images.
+    """Train a CLIP from random weights with CLIP's loss on clean renderings of the tasks' images.
 
     Deterministic on one thread.
 
@@ -61,7 +57,7 @@ def pretrain(
         architecture: as in :func:`trap2.clip.backbones.build_clip`.
         tasks: keys of :data:`trap2.data.demo.TASKS`.
         resolution: side of the images in pixels; the demo's are 32.
-        images: training images a task; one in ten is shifted, none is in a fine-tuning split.
+        images: clean training images a task.
         steps: optimiser steps; the learning rate follows a cosine to zero after a warm-up.
         batch_size: image-caption pairs a step.
         learning_rate: AdamW's peak learning rate.
@@ -83,7 +79,6 @@ def pretrain(
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "pretrain", "weights"))
         clip = build_clip(architecture)
-        start_evenly(clip.visual)
         data = _captioned(clip, tasks, images, seed)
         loss = _fit(clip, data, steps, batch_size, learning_rate, seed, progress)
     accuracy = {task: _clean_accuracy(clip, task, seed) for task in tasks}
@@ -100,30 +95,13 @@ def _captioned(clip: open_clip.CLIP, tasks: Sequence[str], count: int, seed: int
     images, concepts = [], []
     captions: list[list[str]] = []
     for task in tasks:
-        shifted = round(SHIFTED_SHARE * count)
-        for part, hard in ((count - shifted, False), (shifted, True)):
-            if part:
-                # A seed of its own, so that no fine-tuning image is met in pretraining.
-                own = seed_of(seed, "pretrain", "images")
-                pixels, labels = render(task, "train", part, own, shifted=hard)
-                images.append(torch.from_numpy(pixels))
-                concepts.append(torch.from_numpy(labels) + len(captions))
+        pixels, labels = render(task, "train", count, seed, shifted=False)
+        images.append(torch.from_numpy(pixels))
+        concepts.append(torch.from_numpy(labels) + len(captions))
         captions += [prompts(name, TASKS[task].templates) for name in TASKS[task].class_names]
     tokenize = tokenizer_for(clip)
     tokens = torch.stack([tokenize(texts) for texts in captions])
     return _Captioned(torch.cat(images), torch.cat(concepts), tokens)
-
-
-def start_evenly(tower: nn.Module) -> None:
-    """Draw a ConvNeXt's initial weights anew with variance 1 / fan-in, in place.
-
-    timm's fixed standard deviation of 0.02 suits layers of a thousand inputs; in layers of
-    thirty-two the signal would all but vanish and learning would take several times as long.
-    open_clip's ViT scales its own with the width and is left as it is.
-    """
-    for name, module in tower.named_modules():
-        if name.startswith(("trunk.", "head.")) and isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
 
 
 def contrastive_loss(

@@ -2,8 +2,8 @@
 
 ``digits`` are scikit-learn's real handwritten ones, split once into disjoint parts; the others
 are painted.  Each task has a *clean* rendering, on which the base model is pretrained, and a
-*shifted* one (clutter, noise, rotation, other colours), on which it is fine-tuned, so that the
-base is good but not saturated.
+*shifted* one, the same kind of picture taken by a camera held askew, in bad light and with
+grain.  Updates are fine-tuned on the shifted pictures, where the base is good but not saturated.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from trap2.data.arrays import SPLITS
-from trap2.data.demo_canvas import SIZE, develop
+from trap2.data.demo_canvas import SIZE, develop, tilt, wear
 from trap2.data.demo_drawings import SHAPES, SIGNS, paint_shape, paint_sign
 from trap2.data.demo_glyphs import LETTERS, handwritten, paint_digit, paint_letter
 from trap2.data.demo_surfaces import LANDS, TEXTURES, paint_land, paint_texture
@@ -28,9 +28,9 @@ DIGIT_SPLIT_SEED = 420
 
 # Standard deviation of the pixel noise, in grey levels of 255.
 CLEAN_GRAIN = (0.0, 4.0)
-SHIFTED_GRAIN = (3.0, 12.0)
+SHIFTED_GRAIN = (8.0, 20.0)
 
-Painter = Callable[[np.random.Generator, int, bool], Image.Image]
+Painter = Callable[[np.random.Generator, int], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DemoTask:
         templates: prompt templates, ``{}`` for the class name; captions in pretraining and the
             ensemble of the zero-shot head.
         paint: paints a canvas from a generator, a label (for ``digits`` the index of a real
-            digit) and whether it is shifted.
+            digit).
     """
 
     class_names: tuple[str, ...]
@@ -127,11 +127,14 @@ def render(
         raise ValueError(f"count is {count}; a split needs at least one image")
     sources, labels = _sources(task, split, count)
     look = "shifted" if shifted else "clean"
-    grain = SHIFTED_GRAIN if shifted else CLEAN_GRAIN
     images = np.empty((count, 3, SIZE, SIZE), dtype=np.uint8)
     for i, source in enumerate(sources):
         rng = numpy_generator(seed, "demo", task, split, look, str(i))
-        images[i] = develop(rng, TASKS[task].paint(rng, int(source), shifted), grain)
+        picture = TASKS[task].paint(rng, int(source))
+        if shifted:
+            images[i] = develop(rng, wear(rng, tilt(rng, picture)), SHIFTED_GRAIN)
+        else:
+            images[i] = develop(rng, picture, CLEAN_GRAIN)
     return images, labels
 
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter
 SIZE = 32
 CANVAS = 4 * SIZE
 
-# Share of the shifted pictures that are lighter than their ground.
-NEGATIVE_SHARE = 0.6
+# Degrees, counter-clockwise, by which the camera of the shifted pictures is held askew.
+TILT = (25.0, 45.0)
 
 Colour = tuple[int, int, int]
 Range = tuple[float, float]
@@ -32,21 +32,6 @@ def colour(
     h, s, v = (float(rng.uniform(*bounds)) for bounds in (hue, saturation, value))
     r, g, b = colorsys.hsv_to_rgb(h % 1.0, s, v)
     return round(255 * r), round(255 * g), round(255 * b)
-
-
-def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """``first`` with a share of ``second``, 0 … 1, stirred in."""
-    r, g, b = (
-        round((1 - share) * one + share * other) for one, other in zip(first, second, strict=True)
-    )
-    return r, g, b
-
-
-def night_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """The ground and the ink of a shifted picture: mostly light on dark, unlike the clean ones."""
-    deep = colour(rng, saturation=(0.3, 0.9), value=(0.15, 0.45))
-    pale = colour(rng, saturation=(0.05, 0.55), value=(0.85, 1.0))
-    return (deep, pale) if rng.random() < NEGATIVE_SHARE else (pale, deep)
 
 
 def smooth_noise(
@@ -80,9 +65,9 @@ def gradient(rng: np.random.Generator, first: Colour, second: Colour) -> Image.I
     return to_image(blend(first, second, ramp + 0.5))
 
 
-def mottled(rng: np.random.Generator, first: Colour, second: Colour, cells: int = 3) -> Image.Image:
-    """Soft blotches between two colours."""
-    return to_image(blend(first, second, 0.5 + 0.8 * smooth_noise(rng, cells, octaves=2)))
+def plain(rgb: Colour) -> Image.Image:
+    """A canvas of one colour."""
+    return Image.new("RGB", (CANVAS, CANVAS), rgb)
 
 
 def layer() -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -125,29 +110,23 @@ def place(
     background.paste(moved, (0, 0), moved)
 
 
-def confetti(rng: np.random.Generator, image: Image.Image, count: int, largest: float) -> None:
-    """Scatter small distracting blots and strokes over an RGB image, in place.
+def tilt(rng: np.random.Generator, image: Image.Image) -> Image.Image:
+    """The picture as a camera held askew sees it, turned by an angle drawn from ``TILT``.
 
-    ``largest`` is a stroke's length at most, as a share of the picture's side.
+    What comes into view at the corners is the picture's own mirror image.
     """
-    brush = ImageDraw.Draw(image)
-    for _ in range(count):
-        x, y = rng.uniform(0, CANVAS, 2)
-        reach = CANVAS * rng.uniform(0.3, 1.0) * largest
-        angle = rng.uniform(0, 2 * math.pi)
-        fill = colour(rng, saturation=(0.1, 0.9), value=(0.15, 1.0))
-        if rng.random() < 0.5:
-            brush.ellipse([x - reach / 3, y - reach / 3, x + reach / 3, y + reach / 3], fill=fill)
-        else:
-            end = (x + reach * math.cos(angle), y + reach * math.sin(angle))
-            brush.line([(x, y), end], fill=fill, width=int(rng.integers(3, 8)))
+    margin = CANVAS // 4
+    widths = ((margin, margin), (margin, margin), (0, 0))
+    wider = Image.fromarray(np.pad(np.asarray(image), widths, mode="reflect"))
+    turned = wider.rotate(rng.uniform(*TILT), Image.Resampling.BICUBIC)
+    return turned.crop((margin, margin, margin + CANVAS, margin + CANVAS))
 
 
 def wear(rng: np.random.Generator, image: Image.Image) -> Image.Image:
     """A bad photograph of a picture, at half its resolution: blur, uneven light, a colour cast."""
-    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.0)))
+    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 1.2)))
     pixels = np.asarray(image, dtype=np.float32)
-    light = rng.uniform(0.85, 1.1) * (1 + 0.15 * smooth_noise(rng, 1, image.width))
+    light = rng.uniform(0.8, 1.15) * (1 + 0.2 * smooth_noise(rng, 1, image.width))
     cast = rng.uniform(0.85, 1.15, 3).astype(np.float32)
     return to_image(pixels * light[..., None] * cast)
 

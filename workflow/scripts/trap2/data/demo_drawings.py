@@ -12,14 +12,10 @@ from trap2.data.demo_canvas import (
     CANVAS,
     Colour,
     colour,
-    confetti,
     gradient,
     layer,
-    mix,
-    mottled,
-    night_colours,
     place,
-    wear,
+    plain,
 )
 from trap2.data.demo_glyphs import write
 
@@ -107,46 +103,27 @@ SHAPES: dict[str, list[Point]] = {
 }
 
 
-def _shape(name: str, fill: Colour, line: Colour | None) -> Image.Image:
+def _shape(name: str, fill: Colour) -> Image.Image:
     painted, brush = layer()
     points = _pixels(SHAPES[name])
     brush.polygon(points, fill=fill)
     if name == "ring":
         brush.polygon(_pixels(_disc(0.5)), fill=(0, 0, 0, 0))
-    if line is not None:
-        brush.line([*points, points[0], points[1]], fill=line, width=7, joint="curve")
     return painted
 
 
-def paint_shape(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """A shape: clean as a cut-out on card, shifted small and turned amid confetti."""
-    name = list(SHAPES)[label]
-    if not shifted:
-        card = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
-        picture = gradient(rng, card, card)
-        fill = colour(rng, saturation=(0.6, 1.0), value=(0.3, 0.8))
-        place(
-            picture,
-            _shape(name, fill, None),
-            angle=rng.uniform(-12, 12),
-            scale=rng.uniform(0.7, 0.95),
-            shift=tuple(rng.uniform(-0.06, 0.06, 2)),
-        )
-        return picture
-    ground, fill = night_colours(rng)
-    picture = mottled(rng, ground, mix(ground, colour(rng), 0.3))
-    confetti(rng, picture, 5, 0.16)
-    line = colour(rng, saturation=(0.5, 1.0), value=(0.6, 1.0)) if rng.random() < 0.5 else None
+def paint_shape(rng: np.random.Generator, label: int) -> Image.Image:
+    """A shape cut out of coloured paper, on pale card."""
+    picture = plain(colour(rng, saturation=(0.0, 0.15), value=(0.9, 1.0)))
+    fill = colour(rng, saturation=(0.6, 1.0), value=(0.35, 0.85))
     place(
         picture,
-        _shape(name, fill, line),
-        angle=rng.uniform(10, 50),
-        scale=rng.uniform(0.65, 0.9),
-        squeeze=rng.uniform(0.8, 1.0),
-        shift=tuple(rng.uniform(-0.08, 0.08, 2)),
+        _shape(list(SHAPES)[label], fill),
+        angle=rng.uniform(-10, 10),
+        scale=rng.uniform(0.75, 0.95),
+        shift=tuple(rng.uniform(-0.05, 0.05, 2)),
     )
-    confetti(rng, picture, 2, 0.12)
-    return wear(rng, picture)
+    return picture
 
 
 Brush = ImageDraw.ImageDraw
@@ -261,54 +238,12 @@ SIGNS: dict[str, Callable[[Brush], None]] = {
 }
 
 
-def _street(rng: np.random.Generator) -> Image.Image:
-    """A roadside: sky, houses or trees, and a road."""
-    sky = colour(rng, hue=(0.5, 0.65), saturation=(0.05, 0.5), value=(0.4, 0.95))
-    picture = mottled(rng, sky, colour(rng, hue=(0.5, 0.65), saturation=(0, 0.3), value=(0.5, 1)))
-    brush = ImageDraw.Draw(picture)
-    x = -10.0
-    while x < CANVAS:
-        width, top = rng.uniform(14, 44), CANVAS * rng.uniform(0.1, 0.6)
-        if rng.random() < 0.5:
-            house = colour(rng, hue=(0.0, 0.14), saturation=(0.1, 0.6), value=(0.25, 0.9))
-            brush.rectangle([x, top, x + width, CANVAS], fill=house)
-            pane = colour(rng, saturation=(0, 0.3), value=(0.1, 0.9))
-            for level in range(int(top) + 8, CANVAS, 20):
-                brush.rectangle([x + width / 3, level, x + 2 * width / 3, level + 10], fill=pane)
-        else:
-            tree = colour(rng, hue=(0.2, 0.4), saturation=(0.3, 0.9), value=(0.15, 0.6))
-            brush.ellipse([x - 8, top, x + width + 8, top + 1.4 * width], fill=tree)
-            brush.rectangle([x + 0.4 * width, top + width, x + 0.6 * width, CANVAS], fill=BLACK)
-        x += width
-    road = colour(rng, saturation=(0, 0.1), value=(0.2, 0.55))
-    brush.rectangle([0, CANVAS * rng.uniform(0.8, 0.95), CANVAS, CANVAS], fill=road)
-    return picture
-
-
-def paint_sign(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """A traffic sign: clean as in the rule book, shifted as seen from a moving car."""
+def paint_sign(rng: np.random.Generator, label: int) -> Image.Image:
+    """A traffic sign before the sky, as in the rule book."""
     painted, brush = layer()
     list(SIGNS.values())[label](brush)
-    if not shifted:
-        sky = colour(rng, hue=(0.52, 0.62), saturation=(0.05, 0.35), value=(0.85, 1.0))
-        picture = gradient(rng, sky, WHITE)
-        scale, shift = rng.uniform(0.6, 1.0), tuple(rng.uniform(-0.08, 0.08, 2))
-        place(picture, painted, angle=rng.uniform(-5, 5), scale=scale, shift=shift)
-        return picture
-    picture = _street(rng)
-    shift = tuple(rng.uniform(-0.1, 0.1, 2))
-    ImageDraw.Draw(picture).rectangle(
-        [CANVAS * (0.485 + shift[0]), CANVAS * 0.5, CANVAS * (0.515 + shift[0]), CANVAS],
-        fill=(120, 122, 125),
-    )
-    place(
-        picture,
-        painted,
-        angle=rng.uniform(-12, 12),
-        scale=rng.uniform(0.55, 0.85),
-        squeeze=rng.uniform(0.7, 1.0),
-        shear=rng.uniform(-0.15, 0.15),
-        shift=shift,
-    )
-    confetti(rng, picture, 2, 0.25)
-    return wear(rng, picture)
+    sky = colour(rng, hue=(0.52, 0.62), saturation=(0.05, 0.35), value=(0.85, 1.0))
+    picture = gradient(rng, sky, WHITE)
+    scale, shift = rng.uniform(0.85, 1.0), tuple(rng.uniform(-0.03, 0.03, 2))
+    place(picture, painted, angle=rng.uniform(-3, 3), scale=scale, shift=shift)
+    return picture

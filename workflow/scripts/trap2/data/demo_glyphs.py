@@ -12,28 +12,15 @@ from trap2.data.demo_canvas import (
     CANVAS,
     Colour,
     colour,
-    confetti,
-    gradient,
     layer,
-    mix,
-    mottled,
-    night_colours,
     place,
-    wear,
+    plain,
 )
 
 LETTERS = "ABDEGHKMQRSW"
 
-# Fonts that come with matplotlib: two plain ones for the clean rendering, all for the other.
-CLEAN_FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")
-ALL_FONTS = (
-    *CLEAN_FONTS,
-    "DejaVuSerif.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSerif-Italic.ttf",
-    "DejaVuSansMono-Bold.ttf",
-)
+# Fonts that come with matplotlib.
+FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf")
 
 
 @lru_cache(maxsize=1)
@@ -64,37 +51,20 @@ def _ink(stroke: np.ndarray, fill: Colour) -> Image.Image:
     return painted
 
 
-def paint_digit(rng: np.random.Generator, index: int, shifted: bool) -> Image.Image:
-    """The real digit ``index``: clean as a pen on paper, shifted as a number on a house wall."""
+def paint_digit(rng: np.random.Generator, index: int) -> Image.Image:
+    """The real digit ``index``, written with a pen on paper."""
     strokes, _ = handwritten()
-    if not shifted:
-        paper = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
-        picture = gradient(rng, paper, paper)
-        pen = colour(rng, hue=(0.55, 0.75), saturation=(0.2, 1.0), value=(0.05, 0.4))
-        place(
-            picture,
-            _ink(strokes[index], pen),
-            angle=rng.uniform(-8, 8),
-            scale=rng.uniform(1.0, 1.2),
-            shift=tuple(rng.uniform(-0.05, 0.05, 2)),
-        )
-        return picture
-    wall, number = night_colours(rng)
-    picture = mottled(rng, wall, mix(wall, colour(rng), 0.25))
-    # Neighbouring house numbers reach into the picture from both sides.
-    for side in (-1, 1):
-        neighbour = strokes[int(rng.integers(len(strokes)))]
-        shift = (side * rng.uniform(0.58, 0.7), rng.uniform(-0.1, 0.1))
-        place(picture, _ink(neighbour, number), shift=shift)
+    paper = colour(rng, saturation=(0.0, 0.12), value=(0.88, 1.0))
+    picture = plain(paper)
+    pen = colour(rng, hue=(0.55, 0.75), saturation=(0.2, 1.0), value=(0.05, 0.4))
     place(
         picture,
-        _ink(strokes[index], number),
-        angle=rng.uniform(5, 25),
-        scale=rng.uniform(0.95, 1.15),
-        squeeze=rng.uniform(0.8, 1.0),
-        shift=tuple(rng.uniform(-0.07, 0.07, 2)),
+        _ink(strokes[index], pen),
+        angle=rng.uniform(-6, 6),
+        scale=rng.uniform(1.0, 1.15),
+        shift=tuple(rng.uniform(-0.04, 0.04, 2)),
     )
-    return wear(rng, picture)
+    return picture
 
 
 @lru_cache(maxsize=64)
@@ -123,32 +93,15 @@ def _letter(
     return painted
 
 
-def paint_letter(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """A capital: clean as print, shifted as a painted sign with cut-off neighbours."""
-    if not shifted:
-        paper = colour(rng, saturation=(0.0, 0.15), value=(0.88, 1.0))
-        picture = gradient(rng, paper, paper)
-        ink = colour(rng, saturation=(0.0, 0.8), value=(0.0, 0.4))
-        place(
-            picture,
-            _letter(rng, LETTERS[label], CLEAN_FONTS, ink),
-            angle=rng.uniform(-8, 8),
-            scale=rng.uniform(0.85, 1.1),
-            shift=tuple(rng.uniform(-0.05, 0.05, 2)),
-        )
-        return picture
-    board, paint = night_colours(rng)
-    picture = gradient(rng, board, mix(board, colour(rng), 0.3))
-    for side in (-1, 1):
-        neighbour = _letter(rng, LETTERS[int(rng.integers(len(LETTERS)))], ALL_FONTS, paint)
-        place(picture, neighbour, shift=(side * rng.uniform(0.62, 0.75), rng.uniform(-0.1, 0.1)))
-    confetti(rng, picture, 2, 0.2)
+def paint_letter(rng: np.random.Generator, label: int) -> Image.Image:
+    """A capital in print."""
+    picture = plain(colour(rng, saturation=(0.0, 0.1), value=(0.9, 1.0)))
+    ink = colour(rng, saturation=(0.0, 0.6), value=(0.0, 0.35))
     place(
         picture,
-        _letter(rng, LETTERS[label], ALL_FONTS, paint),
-        angle=rng.uniform(-25, -5),
-        scale=rng.uniform(0.8, 1.0),
-        shear=rng.uniform(-0.2, 0.1),
-        shift=tuple(rng.uniform(-0.07, 0.07, 2)),
+        _letter(rng, LETTERS[label], FONTS, ink),
+        angle=rng.uniform(-5, 5),
+        scale=rng.uniform(0.9, 1.1),
+        shift=tuple(rng.uniform(-0.05, 0.05, 2)),
     )
-    return wear(rng, picture)
+    return picture

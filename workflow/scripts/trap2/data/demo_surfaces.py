@@ -13,10 +13,8 @@ from trap2.data.demo_canvas import (
     Colour,
     blend,
     colour,
-    night_colours,
     smooth_noise,
     to_image,
-    wear,
 )
 
 Field = np.ndarray
@@ -111,31 +109,20 @@ TEXTURES: dict[str, Callable[[Field, Field, np.random.Generator], Field]] = {
 }
 
 
-def paint_texture(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """A texture: clean as a flat swatch, shifted as worn cloth at any angle."""
+def paint_texture(rng: np.random.Generator, label: int) -> Image.Image:
+    """A texture as a flat swatch in two colours."""
     draw = list(TEXTURES.values())[label]
     # Textures are smooth functions, so half the canvas' resolution is enough to average over.
-    size = CANVAS // 2
-    axis = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    axis = np.linspace(-0.5, 0.5, CANVAS // 2, dtype=np.float32)
     x: Field
     y: Field
     x, y = np.meshgrid(axis, axis)
-    angle = rng.uniform(0.2, 0.8) if shifted else rng.uniform(-0.2, 0.2)
-    density = rng.uniform(3.4, 4.8)
-    if shifted:
-        x, y = (field + 0.02 * smooth_noise(rng, 3, size) for field in (x, y))
+    angle, density = rng.uniform(-0.08, 0.08), rng.uniform(3.8, 4.6)
     u = density * (math.cos(angle) * x + math.sin(angle) * y) + rng.uniform(0, 8)
     v = density * (math.cos(angle) * y - math.sin(angle) * x) + rng.uniform(0, 8)
-    if shifted:
-        first, second = night_colours(rng)
-    else:
-        first = colour(rng, saturation=(0.0, 0.25), value=(0.85, 1.0))
-        second = colour(rng, saturation=(0.5, 1.0), value=(0.2, 0.6))
-    weight = draw(u, v, rng)
-    if shifted:
-        weight = 0.85 * weight + 0.15 * (0.5 + 0.5 * smooth_noise(rng, 6, size, octaves=2))
-    image = to_image(blend(first, second, weight))
-    return wear(rng, image.resize((CANVAS, CANVAS))) if shifted else image
+    first = colour(rng, saturation=(0.0, 0.25), value=(0.85, 1.0))
+    second = colour(rng, saturation=(0.5, 1.0), value=(0.2, 0.6))
+    return to_image(blend(first, second, draw(u, v, rng))).resize((CANVAS, CANVAS))
 
 
 # Land is painted on a larger square, so that it can be turned before it is cut out.
@@ -143,25 +130,25 @@ LAND = 3 * CANVAS // 2
 Palette = dict[str, Colour]
 
 
-def _palette(rng: np.random.Generator, shifted: bool) -> Palette:
-    """The season's colours: summer when clean; autumn or winter when shifted."""
-    season = ("autumn", "winter")[int(rng.integers(2))] if shifted else "summer"
-    table: dict[str, dict[str, tuple[float, float, float]]] = {
-        "summer": {"grass": (0.28, 0.5, 0.55), "tree": (0.34, 0.65, 0.35), "soil": (0.09, 0.4, 0.6),
-                   "water": (0.58, 0.7, 0.5), "sand": (0.12, 0.35, 0.88)},
-        "autumn": {"grass": (0.17, 0.5, 0.5), "tree": (0.08, 0.75, 0.5), "soil": (0.06, 0.5, 0.4),
-                   "water": (0.52, 0.5, 0.35), "sand": (0.1, 0.4, 0.7)},
-        "winter": {"grass": (0.55, 0.06, 0.88), "tree": (0.4, 0.2, 0.3), "soil": (0.6, 0.08, 0.72),
-                   "water": (0.6, 0.35, 0.4), "sand": (0.1, 0.12, 0.8)},
-    }  # fmt: skip
+# Hue, saturation and value, each 0 … 1; every picture varies them a little.
+SUMMER = {
+    "grass": (0.28, 0.5, 0.55),
+    "tree": (0.34, 0.65, 0.35),
+    "soil": (0.09, 0.4, 0.6),
+    "water": (0.58, 0.7, 0.5),
+    "sand": (0.12, 0.35, 0.88),
+}
+
+
+def _palette(rng: np.random.Generator) -> Palette:
     return {
         what: colour(
             rng,
             (hue - 0.02, hue + 0.02),
-            (max(0.0, saturation - 0.08), saturation + 0.08),
+            (saturation - 0.08, saturation + 0.08),
             (value - 0.07, min(1.0, value + 0.07)),
         )
-        for what, (hue, saturation, value) in table[season].items()
+        for what, (hue, saturation, value) in SUMMER.items()
     }
 
 
@@ -357,16 +344,9 @@ LANDS: dict[str, Callable[[np.random.Generator, Palette], Image.Image]] = {
 }
 
 
-def paint_land(rng: np.random.Generator, label: int, shifted: bool) -> Image.Image:
-    """Land from above: clean in summer and north up, shifted in another season under haze."""
-    painted = list(LANDS.values())[label](rng, _palette(rng, shifted))
-    turn = rng.uniform(0, 360) if shifted else 90.0 * int(rng.integers(2))
-    painted = painted.rotate(turn, Image.Resampling.BICUBIC)
+def paint_land(rng: np.random.Generator, label: int) -> Image.Image:
+    """Land from above, north or east up."""
+    painted = list(LANDS.values())[label](rng, _palette(rng))
+    painted = painted.rotate(90.0 * int(rng.integers(2)))
     corner = (LAND - CANVAS) // 2
-    picture = painted.crop((corner, corner, corner + CANVAS, corner + CANVAS))
-    if not shifted:
-        return picture
-    pixels = np.asarray(picture, dtype=np.float32)
-    cloud = np.clip(1.5 * smooth_noise(rng, 2, octaves=3) - rng.uniform(0.2, 0.7), 0, 0.85)
-    haze = np.maximum(cloud, rng.uniform(0.0, 0.3))[..., None]
-    return wear(rng, to_image(pixels + haze * (232 - pixels)))
+    return painted.crop((corner, corner, corner + CANVAS, corner + CANVAS))
