@@ -10,7 +10,7 @@ from peft import PeftModel
 from trap2.released import load_tower
 
 METHODS = ["TA-Full", "TIES-Full", "TIES-KnOTS", "TIES-Core", "TSV-Full", "CART-Core"]
-TASKS = ["shapes", "signs", "textures"]
+TASKS = ["shapes", "signs", "satellite"]
 FACTS = ["suite", "backbone", "release", "protection"]
 
 
@@ -143,7 +143,7 @@ def test_an_edited_comment_reruns_nothing(edited):
 
 
 def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
-    edited.edit("config/suites/smoke.yaml", "lambdas: [0.05]", "lambdas: [0.05, 0.1]")
+    edited.edit("config/suites/smoke.yaml", "lambdas: [0.1]", "lambdas: [0.1, 0.2]")
     jobs = edited.dry_run("results/table1.csv")
     assert jobs == {
         "finetune_trap2": len(TASKS),

@@ -1,0 +1,70 @@
+"""Post-hoc defenses through the real rules, added to the finished smoke suite."""
+
+import csv
+import json
+
+import torch
+from peft import PeftModel
+from trap2.released import load_tower
+
+NAMES = ["params-adapter", "mergelock-adapter"]
+TASKS = ["shapes", "signs", "satellite"]
+
+
+def test_defenses_are_added_without_training_anything(edited):
+    edited.edit(
+        "config/suites/smoke.yaml",
+        "protections: [trap2]",
+        "protections: [params-adapter, mergelock-adapter, trap2]",
+    )
+    assert edited.dry_run("results/table1.csv", "results/table2.csv") == {
+        "protect_update": len(NAMES) * len(TASKS),
+        "sweep_merges": len(NAMES) * len(TASKS),
+        "tabulate_standalone": 1,
+        "tabulate_merging": 1,
+        "publish": 2,
+    }
+    edited.run("results/table1.csv")
+    with open(edited.folder / "results/table1.csv", newline="", encoding="utf-8") as file:
+        rows = {row["protection"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["zero-shot", "fine-tuned", *NAMES, "trap2"]
+    average = {name: float(row["average"]) for name, row in rows.items()}
+    assert average["params-adapter"] > 0.8 * average["fine-tuned"]
+    assert average["mergelock-adapter"] < 0.6 * average["fine-tuned"]
+
+    task = edited.folder / "results/smoke/ViT-demo/lora/shapes"
+    plain = json.loads((task / "unprotected/update.json").read_text("utf-8"))
+    for name in NAMES:
+        record = json.loads((task / name / "update.json").read_text("utf-8"))
+        assert record["unprotected"] == plain
+        assert (record["protection"], record["task"], record["seed"]) == (name, "shapes", 0)
+        assert {"parameters", "val", "test", "versions", "paper"} <= record.keys()
+        assert accuracy(edited, task / name) == record["test"]["accuracy"]
+
+
+def test_a_backbone_without_attention_ends_the_run_with_the_reason(clone):
+    target = "results/paper/convnext_base_w/lora/dtd/mergelock-refit/update.json"
+    run = clone.snakemake(target, "-n", "--cores", "1", "--config", "suite=paper")
+    assert run.code != 0
+    assert "not applicable to convnext_base_w: Merge-Lock† (mergelock-refit) hides" in run.output
+    assert "Traceback" not in run.output
+
+
+def accuracy(clone, adapter) -> float:
+    """Test accuracy of an adapter of `shapes` as stock PEFT applies it."""
+    from trap2.clip.heads import read_head
+    from trap2.data.arrays import open_split
+    from trap2.evaluation import score
+
+    results = clone.folder / "results/smoke"
+    base = json.loads((results / "ViT-demo/base.json").read_text("utf-8"))
+    tower = load_tower(results / "ViT-demo/tower.safetensors", base, torch.device("cpu"))
+    found = score(
+        PeftModel.from_pretrained(tower, str(adapter)).eval(),
+        read_head(results / "ViT-demo/heads/shapes.safetensors"),
+        100,
+        open_split(results / "data/shapes/32", "test"),
+        batch_size=50,
+        device=torch.device("cpu"),
+    )
+    return found.accuracy
