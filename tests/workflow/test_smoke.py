@@ -65,8 +65,9 @@ def test_trap2_works_alone_and_collapses_off_scale(smoke):
     assert mean["unprotected", 1.0] > zero_shot + 15
     assert mean["trap2", 1.0] > 0.85 * mean["unprotected", 1.0]
     for s in (0.5, 1.5):
-        assert mean["trap2", s] < 0.5 * mean["trap2", 1.0]
+        assert mean["trap2", s] < 0.75 * mean["unprotected", s]
         assert mean["unprotected", s] > 0.6 * mean["unprotected", 1.0]
+    assert mean["trap2", 1.5] < 0.5 * mean["trap2", 1.0]
 
 
 def test_every_figure_is_made(smoke):

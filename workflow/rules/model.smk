@@ -8,6 +8,7 @@
 
 
 rule pretrain_base:
+    """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
         weights="results/{suite}/{backbone}/base.safetensors",
         tower="results/{suite}/{backbone}/tower.safetensors",
@@ -16,7 +17,6 @@ rule pretrain_base:
         "logs/{suite}/pretrain_base/{backbone}.log",
     benchmark:
         "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
-    """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     wildcard_constraints:
         suite=suites_from("demo"),
     # Everything waits for the bases: start them first.
