@@ -39,13 +39,13 @@ rule pretrain_base:
 
 
 rule fetch_base:
+    """Fetch a published CLIP, or read it from a local file: the base model W0."""
     output:
         weights="results/{suite}/{backbone}/base.safetensors",
         tower="results/{suite}/{backbone}/tower.safetensors",
         record="results/{suite}/{backbone}/base.json",
     log:
         "logs/{suite}/fetch_base/{backbone}.log",
-    """Fetch a published CLIP, or read it from a local file: the base model W0."""
     wildcard_constraints:
         suite=suites_from("catalogue"),
     priority: 100
