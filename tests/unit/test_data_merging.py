@@ -49,6 +49,29 @@ def test_regmean_golden(config: str, per_row: bool) -> None:
         torch.testing.assert_close(merged, arrays[f"out__{config}__{layer}"], **tolerance)
 
 
+def test_gram_matrix_by_hand() -> None:
+    rows = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 1.0], [2.0, 0.0]]).view(2, 2, 2)
+    total = torch.tensor([[14.0, -1.0], [-1.0, 6.0]], dtype=torch.double)
+    assert torch.equal(gram_matrix(rows, per_row=False), total)
+    assert torch.equal(gram_matrix(rows), total / 4)
+
+
+def test_rows_weight_the_tasks_only_without_per_row() -> None:
+    """A task's inputs given twice change nothing when each Gram matrix is divided by its rows."""
+    model, targets, inputs, updates, _ = golden_chain()
+    repeated = [inputs[0] * 2, *inputs[1:]]
+    for chain in (True, False):
+        once, twice = (
+            merge_with_inputs(model, targets, x, updates, chain=chain).merged["0.weight"]
+            for x in (inputs, repeated)
+        )
+        torch.testing.assert_close(once, twice)
+        counted = merge_with_inputs(
+            model, targets, repeated, updates, chain=chain, per_row=False
+        ).merged["0.weight"]
+        assert (once - counted).abs().max() > 1e-3
+
+
 def test_regmean_float32_inputs() -> None:
     """float32 activations and factors: 1e-5 of the largest entry."""
     arrays = {name: value.float() for name, value in golden("regmean").items()}

@@ -154,7 +154,12 @@ def test_cart_against_its_formula(space: str) -> None:
     """mean + λ Σ LR_k(ΔW_i − mean) on dense matrices; the published code's k and CART's own."""
     updates = lora([2, 3, 1], 3)
     merger = Merger(updates, space, F64)
-    for variant, scale, fraction in (("trap2", 0.1, 0.3), ("cart", 2.0, 0.3), ("paper", 1.0, 0.3)):
+    for variant, scale, fraction in (
+        ("trap2", 0.1, 0.3),
+        ("cart", 2.0, 0.3),
+        ("cart", 2.0, 0.05),
+        ("paper", 1.0, 0.3),
+    ):
         merged = merger.merge("CART", variant=variant, rank_fraction=fraction)
         for name, value in merged.items():
             encoded = merger._encoded[name]
