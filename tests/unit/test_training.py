@@ -1,6 +1,7 @@
 """Training: schedules, batches, best-validation weights, and resuming to the same bytes."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from trap2.data.arrays import Split
 from trap2.evaluation import has_bfloat16, mixed_precision
+from trap2.interruption import Interrupted
 from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate
 from trap2.objective import Trap2
 from trap2.training import Optimisation, Problem, Trainer, batch_indices, learning_rate
@@ -123,7 +125,32 @@ def test_a_killed_run_resumes_to_the_same_bytes(form, tmp_path):
     resumed.fit(path)
     assert same(whole.update.state(), resumed.update.state())
     assert whole.progress.history == resumed.progress.history
-    assert not path.exists()
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+def test_sigterm_writes_a_checkpoint_that_resumes_to_the_same_bytes(form, tmp_path):
+    whole = make_trainer(form, Trap2(0.05))
+    whole.fit()
+    path = tmp_path / "resume.safetensors"
+    ended = make_trainer(form, Trap2(0.05))
+    step = ended._step
+
+    def step_and_signal() -> tuple[float, float]:
+        if ended.progress.step == 17:
+            signal.raise_signal(signal.SIGTERM)
+        return step()
+
+    ended._step = step_and_signal
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match=r"SIGTERM .* after step 18"):
+        ended.fit(path)
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = make_trainer(form, Trap2(0.05))
+    resumed.say = (lines := []).append
+    resumed.fit(path)
+    assert lines[0] == "resuming from step 18"
+    assert same(whole.update.state(), resumed.update.state())
+    assert whole.progress.history == resumed.progress.history
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):

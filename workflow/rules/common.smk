@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import configuration, provenance
+from trap2 import cluster, configuration, provenance
 from trap2.data import catalogue
 from trap2.protect.catalogue import DEFENSES, objection
 
@@ -73,6 +73,16 @@ UPDATE_FILES = {
 def code(script):
     """A digest of a script and of the library behind it: a parameter that reruns its rule."""
     return provenance.code_digest(ROOT / "workflow" / "scripts" / script)
+
+
+def sized(demo, catalogue):
+    """A job's memory (MB) or minutes: few for the demo's data and networks, more in each attempt."""
+
+    def value(wildcards, attempt):
+        source = suite_of(wildcards)["data"]["source"]
+        return attempt * (demo if source == "demo" else catalogue)
+
+    return value
 
 
 def prepared(suite, backbone, task, splits):
@@ -256,3 +266,9 @@ def figure_zero_shot(suite):
     figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
     ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
     return [f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered]
+
+
+onstart:
+    # A Snakemake that was killed leaves its cluster jobs running; a second job for the same
+    # file would write it at the same time.
+    cluster.refuse_beside_running_jobs(Path.cwd())

@@ -55,8 +55,8 @@ rule prepare_data:
     # Real images are decoded side by side; the arrays do not depend on how many.
     threads: lambda w: 1 if suite_of(w)["data"]["source"] == "demo" else 4
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=sized(1000, 8000),
+        runtime=sized(10, 120),
     params:
         data=lambda w: preparation_settings(w),
         seed=config["seed"],

@@ -26,8 +26,8 @@ rule profile_scales:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(30, 240),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -11,6 +11,7 @@ rule plot_figure2:
         png="results/{suite}/figure2.png",
     log:
         "logs/{suite}/plot_figure2.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -36,6 +37,7 @@ rule plot_figure5:
         png="results/{suite}/figure5.png",
     log:
         "logs/{suite}/plot_figure5.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

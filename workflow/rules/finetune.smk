@@ -24,8 +24,8 @@ rule finetune_unprotected:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(60, 240),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),
@@ -70,8 +70,8 @@ rule finetune_trap2:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(120, 480),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),

@@ -35,8 +35,8 @@ rule sweep_merges:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=sized(3000, 32000),
+        runtime=sized(60, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -63,6 +63,7 @@ rule collect_cells:
         cells="results/{suite}/cells.csv",
     log:
         "logs/{suite}/collect_cells.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

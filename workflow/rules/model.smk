@@ -25,8 +25,8 @@ rule pretrain_base:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         backbone=lambda w: model_settings(w, "resolution", "pretraining"),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -81,8 +81,8 @@ rule build_head:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=sized(2000, 8000),
+        runtime=sized(10, 30),
     params:
         backbone=lambda w: model_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],

@@ -16,6 +16,7 @@ rule select_lambda:
         ),
     log:
         "logs/{suite}/select_lambda/{backbone}-{release}-{task}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -63,8 +64,8 @@ rule protect_update:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(10, 60),
     params:
         backbone=lambda w: model_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],

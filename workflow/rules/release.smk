@@ -20,6 +20,7 @@ rule export_adapter:
         ),
     log:
         "logs/{suite}/export_adapter/{backbone}-{task}-{protection}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

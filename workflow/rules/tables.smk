@@ -15,6 +15,7 @@ rule tabulate_standalone:
         table="results/{suite}/table{number,[13]}.csv",
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -38,6 +39,7 @@ rule tabulate_merging:
         table="results/{suite}/table{number,[24]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -62,6 +64,7 @@ rule summarise_results:
         summary="results/{suite}/summary.txt",
     log:
         "logs/{suite}/summarise_results.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -91,6 +94,7 @@ rule publish:
         artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png|txt)}",
     log:
         "logs/publish/{artifact}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

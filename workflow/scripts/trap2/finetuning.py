@@ -70,7 +70,8 @@ def finetune(
         device=device,
         say=say,
     )
-    progress = trainer.fit(folder / ".resume.safetensors", CHECKPOINT_SECONDS)
+    checkpoint = folder / ".resume.safetensors"
+    progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
     update.save(folder)
     tested = trainer.score(test)
     record = {
@@ -91,6 +92,8 @@ def finetune(
         "versions": versions(),
     }
     files.write_json(folder / "update.json", record)
+    # Not before: a job that is killed while it scores must not train anew.
+    checkpoint.unlink(missing_ok=True)
     say(f"test accuracy {tested.accuracy:.2f} %")
 
 

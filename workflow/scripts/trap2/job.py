@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,6 +36,7 @@ def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
     )
     logging.captureWarnings(True)
     try:
+        _check_promised_gpu(snakemake)
         yield logging.info
     except Exception as error:
         logging.error(traceback.format_exc())
@@ -41,6 +44,25 @@ def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+def _check_promised_gpu(snakemake: Any) -> None:
+    """End a job that waited for a GPU and got none, before a CPU spends days on its work."""
+    resources, configured = snakemake.resources, snakemake.params.get("device", "cpu")
+    promised = resources.get("gpu") or "gpu" in str(resources.get("gres", ""))
+    if not promised or configured == "cpu":
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    raise RuntimeError(
+        f"this job was promised a GPU, but PyTorch {torch.__version__} sees none on "
+        f"{platform.node()} (CUDA_VISIBLE_DEVICES: {visible}). Check what the job asks for "
+        "(gpu_jobs in slurm/site.yaml) and the node's driver (nvidia-smi), or allow the CPU "
+        "with --config device=cpu"
+    )
 
 
 def device(name: str, threads: int) -> torch.device:

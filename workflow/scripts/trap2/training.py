@@ -23,6 +23,7 @@ from trap2 import files
 from trap2.clip.backbones import normalise
 from trap2.data.arrays import Split
 from trap2.evaluation import Score, logits, mixed_precision, score
+from trap2.interruption import Interrupted, noticing_sigterm
 from trap2.lora import TrainableUpdate
 from trap2.objective import Trap2, accumulate_gradient
 from trap2.seeding import numpy_generator, seed_of
@@ -152,30 +153,36 @@ class Trainer:
         """Train to the end, from ``checkpoint`` if that file exists.
 
         Args:
-            checkpoint: where to keep the state of an unfinished run; removed at the end.
+            checkpoint: where to keep the state of an unfinished run.  It stays there: whoever has
+                written the result down may remove it.
             every_seconds: how often to write it.
 
         Returns:
             The run's history; the update holds the best validation's weights.
+
+        Raises:
+            Interrupted: a SIGTERM came; the checkpoint, if there is to be one, was written.
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
         clock = _Clock(self.progress, self.settings, self.say)
         saved = time.monotonic()
-        while not self._finished():
-            losses = self._step()
-            self.progress.step += 1
-            clock.tick(losses)
-            if self._validation_is_due():
-                self._validate()
-            if checkpoint is not None and time.monotonic() - saved > every_seconds:
-                clock.stop()
-                self._save(checkpoint)
-                saved = time.monotonic()
+        with noticing_sigterm() as asked_to_end:
+            while not self._finished():
+                losses = self._step()
+                self.progress.step += 1
+                clock.tick(losses)
+                if self._validation_is_due():
+                    self._validate()
+                ending = asked_to_end()
+                if checkpoint is not None and (ending or time.monotonic() - saved > every_seconds):
+                    clock.stop()
+                    self._save(checkpoint)
+                    saved = time.monotonic()
+                if ending:
+                    raise Interrupted(self.progress.step)
         clock.stop()
         self.update.load_state(self.best)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
         return self.progress
 
     def score(self, split: Split) -> Score:
