@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import cluster, configuration, provenance
+from trap2 import artifacts, cluster, configuration, provenance
 from trap2.data import catalogue
 from trap2.protect.catalogue import DEFENSES, objection
 
@@ -41,7 +41,8 @@ def suites_from(source):
 
 
 wildcard_constraints:
-    suite=r"[a-z0-9-]+",
+    # results/published/ holds the paper's own tables.
+    suite=r"(?!published\b)[a-z0-9-]+",
     backbone=r"[A-Za-z0-9_-]+",
     release=r"lora|full",
     task=r"[A-Za-z0-9_]+",
@@ -217,11 +218,11 @@ def evaluation_batch_size(wildcards):
     return settings["optimisation"].get("evaluation_batch_size", 256)
 
 
-def merges(suite, release):
-    """All merge files of a suite and release."""
+def merges(suite, release, backbones=None):
+    """All merge files of a suite and release, on all its backbones or on some."""
     return [
         f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
-        for backbone in backbones_of(suite, release)
+        for backbone in (backbones_of(suite, release) if backbones is None else backbones)
         for protection in configuration.merged_protections_of(suite_of(suite), release, backbone)
         for protected in merged_tasks(suite, protection)
     ]
@@ -252,9 +253,59 @@ def table_columns(wildcards):
     return [f"{method}-{space}" for method, space in cells]
 
 
+def table_objection(wildcards, number=None):
+    """Why a suite has no such table; an empty text where it has one."""
+    number = int(wildcards.number if number is None else number)
+    return artifacts.table_objection(wildcards.suite, suite_of(wildcards), number) or ""
+
+
+def table_merges(wildcards):
+    """The merges behind Tables 7 to 10."""
+    number = int(wildcards.number)
+    backbones = artifacts.table_backbones(suite_of(wildcards), number)
+    return merges(wildcards.suite, artifacts.TABLES[number].release, backbones)
+
+
+def data_merges(suite, backbones):
+    """The merges with data on some backbones: unprotected, and each task protected by TRAP²."""
+    return [
+        f"results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json"
+        for backbone in backbones
+        for protection in ("unprotected", "trap2")
+        for protected in merged_tasks(suite, protection)
+    ]
+
+
+def table_data_merges(wildcards):
+    """The merges behind Tables 5 and 11."""
+    if table_objection(wildcards):
+        return []
+    return data_merges(wildcards.suite, backbones_of(wildcards.suite, "lora"))
+
+
+def standalone_of_merging(wildcards):
+    """The table of standalone accuracies that goes with Table 2 or 4; others need none."""
+    if wildcards.number not in ("2", "4") or table_objection(wildcards):
+        return []
+    return [f"results/{wildcards.suite}/table{int(wildcards.number) - 1}.csv"]
+
+
+def figures_backbone(suite):
+    """The backbone of the figures; a suite without what they show ends the run."""
+    reason = artifacts.figure_objection(suite, suite_of(suite))
+    if reason is not None:
+        sys.exit(f"no figures: {reason}")
+    return suite_of(suite)["figures"]["backbone"]
+
+
+def pair_sweep(suite, protection="trap2"):
+    """The pairs of adapters on the figures' backbone."""
+    return f"results/{suite}/{figures_backbone(suite)}/lora/pairs/{protection}.json"
+
+
 def scale_profiles(suite):
     """The scale sweeps behind Figures 2 and 5: unprotected and TRAP² adapters."""
-    backbone = suite_of(suite)["figures"]["backbone"]
+    backbone = figures_backbone(suite)
     return [
         f"results/{suite}/{backbone}/lora/scales/{protection}.json"
         for protection in ("unprotected", "trap2")

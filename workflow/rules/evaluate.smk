@@ -1,6 +1,8 @@
-# Evaluation: what an update does at other scales than 1 (Figures 2 and 5).
+# Evaluation: what an update does at other scales than 1 (Figures 2, 5 and 7), and what two updates
+# of different tasks do together (Figures 3, 4 and 8, Table 6).
 #
-# Needs one backbone's released updates; makes .../scales/{protection}.json.
+# Needs one backbone's released updates; makes .../scales/{protection}.json and
+# .../pairs/{protection}.json.
 
 
 rule profile_scales:
@@ -39,3 +41,51 @@ rule profile_scales:
         "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release})"
     script:
         "../scripts/profile_scales.py"
+
+
+rule sweep_pairs:
+    """Mix every task's protected adapter with every other task's unprotected one."""
+    input:
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        heads=heads,
+        data=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in prepared(w.suite, w.backbone, task, ["test"])
+        ],
+        protected=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/{w.protection}/{name}"
+            for task in suite_of(w)["tasks"]
+            for name in UPDATE_FILES["lora"]
+        ],
+        unprotected=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/{name}"
+            for task in suite_of(w)["tasks"]
+            for name in UPDATE_FILES["lora"]
+        ],
+    output:
+        # One job for all ordered pairs: loading the model and the data costs more than a pair.
+        pairs="results/{suite}/{backbone}/lora/pairs/{protection}.json",
+    log:
+        "logs/{suite}/sweep_pairs/{backbone}-{protection}.log",
+    benchmark:
+        "logs/{suite}/sweep_pairs/{backbone}-{protection}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    params:
+        backbone=lambda w: model_settings(w),
+        tasks=lambda w: suite_of(w)["tasks"],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
+            "evaluation_batch_size", 256
+        ),
+        device=config["device"],
+        code=code("sweep_pairs.py"),
+    message:
+        "Mix pairs of adapters on {wildcards.backbone}, one of them {wildcards.protection}"
+    script:
+        "../scripts/sweep_pairs.py"

@@ -2,7 +2,8 @@
 #
 # Needs the released updates, the base, heads and data of all tasks; makes
 # results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json, where `protected` is
-# the protected task, or `none` for the merge of unprotected updates.
+# the protected task, or `none` for the merge of unprotected updates.  Merges that see a sample of the
+# tasks' images are beside them, in .../data_merges/{protection}/{protected}.json.
 
 
 rule sweep_merges:
@@ -51,6 +52,55 @@ rule sweep_merges:
         "Merge on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection} ({wildcards.release})"
     script:
         "../scripts/sweep_merges.py"
+
+
+rule sweep_data_merges:
+    """Merge adapters by RegMean and Chain of Merges, with 100 images a task (Appendix D.6)."""
+    input:
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        heads=heads,
+        data=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
+        ],
+        updates=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/"
+            f"{w.protection if task == w.protected else 'unprotected'}/{name}"
+            for task in suite_of(w)["tasks"]
+            for name in UPDATE_FILES["lora"]
+        ],
+        references=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/update.json"
+            for task in suite_of(w)["tasks"]
+        ],
+    output:
+        merges="results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
+    log:
+        "logs/{suite}/sweep_data_merges/{backbone}-{protection}-{protected}.log",
+    benchmark:
+        "logs/{suite}/sweep_data_merges/{backbone}-{protection}-{protected}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    params:
+        backbone=lambda w: model_settings(w),
+        tasks=lambda w: suite_of(w)["tasks"],
+        merging=lambda w: suite_of(w)["merging"]["data"],
+        seed=config["seed"],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
+            "evaluation_batch_size", 256
+        ),
+        device=config["device"],
+        code=code("sweep_data_merges.py"),
+    message:
+        "Merge with data on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection}"
+    script:
+        "../scripts/sweep_data_merges.py"
 
 
 rule collect_cells:

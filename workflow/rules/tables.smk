@@ -1,6 +1,7 @@
 # Tables, in the paper's layouts, and their publication under results/.
 #
-# Tables 1 and 2 show adapters, Tables 3 and 4 whole checkpoints.
+# Tables 1 and 2 show adapters, Tables 3 and 4 whole checkpoints, as CSV and as LaTeX.  A table that
+# a suite cannot have is made and says why; trap2/artifacts.py knows which.
 
 STANDALONE_RELEASE = {"1": "lora", "3": "full"}
 MERGED_RELEASE = {"2": "lora", "4": "full"}
@@ -24,6 +25,7 @@ rule tabulate_standalone:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        objection=lambda w: table_objection(w),
         code=code("tabulate_standalone.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: standalone accuracy"
@@ -48,11 +50,133 @@ rule tabulate_merging:
         runtime=10,
     params:
         columns=lambda w: table_columns(w),
+        objection=lambda w: table_objection(w),
         code=code("tabulate_merging.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: accuracy after merging"
     script:
         "../scripts/tabulate_merging.py"
+
+
+rule tabulate_complete:
+    """Make Table 7, 8, 9 or 10: accuracy after merging, one column a protected task."""
+    input:
+        merges=table_merges,
+    output:
+        table="results/{suite}/table{number,7|8|9|10}.csv",
+    log:
+        "logs/{suite}/tabulate_complete/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        tasks=lambda w: suite_of(w)["tasks"],
+        objection=lambda w: table_objection(w),
+        code=code("tabulate_complete.py"),
+    message:
+        "Make Table {wildcards.number} of the {wildcards.suite} suite: every protected task's merges"
+    script:
+        "../scripts/tabulate_complete.py"
+
+
+rule tabulate_data_merging:
+    """Make Table 5 or 11: accuracy after merging with data, its averages or all of it."""
+    input:
+        merges=table_data_merges,
+    output:
+        table="results/{suite}/table{number,5|11}.csv",
+    log:
+        "logs/{suite}/tabulate_data_merging/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        tasks=lambda w: suite_of(w)["tasks"],
+        objection=lambda w: table_objection(w),
+        code=code("tabulate_data_merging.py"),
+    message:
+        "Make Table {wildcards.number} of the {wildcards.suite} suite: merging with data"
+    script:
+        "../scripts/tabulate_data_merging.py"
+
+
+rule tabulate_correlations:
+    """Make Table 6: correlations of two adapters' distance with the loss at their midpoint."""
+    input:
+        pairs=lambda w: [] if table_objection(w, 6) else [pair_sweep(w.suite)],
+    output:
+        table="results/{suite}/table6.csv",
+    log:
+        "logs/{suite}/tabulate_correlations.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        objection=lambda w: table_objection(w, 6),
+        code=code("tabulate_correlations.py"),
+    message:
+        "Make Table 6 of the {wildcards.suite} suite: distance and loss between adapters"
+    script:
+        "../scripts/tabulate_correlations.py"
+
+
+rule render_table:
+    """Render a table of a suite as LaTeX, in the paper's layout."""
+    input:
+        table="results/{suite}/table{number}.csv",
+        standalone=standalone_of_merging,
+    output:
+        tex="results/{suite}/table{number,[1-9]|10|11}.tex",
+    log:
+        "logs/{suite}/render_table/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        kind=lambda w: artifacts.TABLES[int(w.number)].kind,
+        code=code("render_table.py"),
+    message:
+        "Render Table {wildcards.number} of the {wildcards.suite} suite"
+    script:
+        "../scripts/render_table.py"
+
+
+rule render_published:
+    """Render one of the paper's tables from its published numbers, in the same layout."""
+    input:
+        numbers="config/published/table{number}.csv",
+        standalone=lambda w: (
+            [f"config/published/table{int(w.number) - 1}.csv"] if w.number in ("2", "4") else []
+        ),
+    output:
+        tex="results/published/table{number,[1-9]|10|11}.tex",
+    log:
+        "logs/published/render_published/table{number}.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        kind=lambda w: artifacts.TABLES[int(w.number)].kind,
+        code=code("render_published.py"),
+    message:
+        "Render the published Table {wildcards.number}"
+    script:
+        "../scripts/render_published.py"
 
 
 rule summarise_results:
@@ -91,7 +215,7 @@ rule publish:
     input:
         artifact=f"results/{config['suite']}/{{artifact}}",
     output:
-        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|pdf|png|txt)}",
+        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|md|pdf|png|tex|txt)}",
     log:
         "logs/publish/{artifact}.log",
     localrule: True

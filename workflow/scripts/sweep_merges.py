@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 from trap2 import files, job, released
-from trap2.cells import Scorer, Search, Task, cell_key, sweep_cell
-from trap2.clip.heads import read_head
+from trap2.cells import Scorer, Search, cell_key, open_tasks, sweep_cell
 from trap2.merging import Merger
 from trap2.provenance import versions
 
@@ -34,24 +33,10 @@ with job.running(snakemake) as say:
     output = Path(snakemake.output.merges)
     device = job.device(params.device, snakemake.threads)
     tower = released.load_tower(snakemake.input.tower, params.backbone, device)
-    heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
-    references = {
-        record["task"]: record["val"]["accuracy"]
-        for record in map(files.read_json, snakemake.input.references)
-    }
     data = list(snakemake.input.data)
-    tasks = {
-        task: Task(
-            heads[task],
-            released.open_task(data, task, "val"),
-            released.open_task(data, task, "test"),
-            references[task],
-        )
-        for task in params.tasks
-    }
+    tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
     scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
-    folders = list(dict.fromkeys(Path(path).parent for path in snakemake.input.updates))
-    updates = [released.load_update(folder, snakemake.input.tower) for folder in folders]
+    updates = released.load_updates(snakemake.input.updates, snakemake.input.tower)
     search = Search(**params.merging["search"])
     record = {
         "suite": names["suite"],
@@ -68,7 +53,7 @@ with job.running(snakemake) as say:
     }
     common = {
         "inputs": input_digests(),
-        "references": references,
+        "references": {name: task.reference for name, task in tasks.items()},
         "search": params.merging["search"],
         "code": params.code,
         "device": device.type,

@@ -2,11 +2,16 @@
 
 from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import merging_rows
+from trap2.report.tables import explanation, merging_rows
 
 with job.running(snakemake) as say:
-    merges = [files.read_json(path) for path in snakemake.input.merges]
-    rows = merging_rows(merges, snakemake.params.columns)
-    columns = ["suite", "backbone", "release", "protection", *snakemake.params.columns]
-    files.write_csv(snakemake.output.table, add_notes(columns, rows, merges), rows)
-    say(f"wrote {len(rows)} rows")
+    suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)
+    if snakemake.params.objection:
+        columns, rows = explanation(suite, number, snakemake.params.objection)
+    else:
+        merges = [files.read_json(path) for path in snakemake.input.merges]
+        rows = merging_rows(merges, snakemake.params.columns)
+        columns = ["suite", "backbone", "release", "protection", *snakemake.params.columns]
+        columns = add_notes(columns, rows, merges)
+    files.write_csv(snakemake.output.table, columns, rows)
+    say(snakemake.params.objection or f"wrote {len(rows)} rows")

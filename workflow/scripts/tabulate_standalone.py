@@ -2,19 +2,23 @@
 
 from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import standalone_rows
+from trap2.report.tables import explanation, standalone_rows
 
 with job.running(snakemake) as say:
-    tasks = snakemake.params.tasks
-    updates = [files.read_json(path) for path in snakemake.input.records]
-    zero_shot = [
-        files.read_json(path) | {"release": updates[0]["release"]}
-        for path in snakemake.input.zero_shot
-    ]
-    rows = standalone_rows([*zero_shot, *updates], tasks)
-    order = list(dict.fromkeys(update["backbone"] for update in updates))
-    rows.sort(key=lambda row: order.index(row["backbone"]))
-    columns = ["suite", "backbone", "release", "protection", *tasks, "average"]
-    columns = add_notes(columns, rows, [*zero_shot, *updates])
+    suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)
+    if snakemake.params.objection:
+        columns, rows = explanation(suite, number, snakemake.params.objection)
+    else:
+        tasks = snakemake.params.tasks
+        updates = [files.read_json(path) for path in snakemake.input.records]
+        zero_shot = [
+            files.read_json(path) | {"release": updates[0]["release"]}
+            for path in snakemake.input.zero_shot
+        ]
+        rows = standalone_rows([*zero_shot, *updates], tasks)
+        order = list(dict.fromkeys(update["backbone"] for update in updates))
+        rows.sort(key=lambda row: order.index(row["backbone"]))
+        columns = ["suite", "backbone", "release", "protection", *tasks, "average"]
+        columns = add_notes(columns, rows, [*zero_shot, *updates])
     files.write_csv(snakemake.output.table, columns, rows)
-    say(f"wrote {len(rows)} rows")
+    say(snakemake.params.objection or f"wrote {len(rows)} rows")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from trap2 import released
+from trap2 import files, released
+from trap2.clip.heads import read_head
 from trap2.data.arrays import Split
 from trap2.evaluation import Score, score
 from trap2.merging import Merger, check_options
@@ -38,6 +40,32 @@ class Task:
     val: Split
     test: Split
     reference: float
+
+
+def open_tasks(
+    names: Iterable[str], data: list[str], heads: Iterable[str], references: Iterable[str]
+) -> dict[str, Task]:
+    """The tasks of a merge, from a job's input files.
+
+    Args:
+        names: the tasks, in order.
+        data: prepared files of all tasks, validation and test.
+        heads: all tasks' zero-shot heads, ``{task}.safetensors``.
+        references: the unprotected updates' records, ``update.json``.
+    """
+    head = {Path(path).stem: read_head(path) for path in heads}
+    reference = {
+        record["task"]: record["val"]["accuracy"] for record in map(files.read_json, references)
+    }
+    return {
+        name: Task(
+            head[name],
+            released.open_task(data, name, "val"),
+            released.open_task(data, name, "test"),
+            reference[name],
+        )
+        for name in names
+    }
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ def load_update(folder: str | Path, tower: str | Path) -> Update:
     return {layer: LowRank(b, a) for layer, (b, a) in factors.items()}
 
 
+def load_updates(paths: Iterable[str], tower: str | Path) -> list[Update]:
+    """The updates whose files are among a job's inputs, in their order."""
+    folders = dict.fromkeys(Path(path).parent for path in paths)
+    return [load_update(folder, tower) for folder in folders]
+
+
 def open_task(data: list[str], task: str, split: str) -> arrays.Split:
     """One split of a task, found among a job's input files."""
     wanted = f"{split}.images.npy"

@@ -89,3 +89,36 @@ def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dic
                 | {"average": percent(merge_average(cell))}
             )
     return rows
+
+
+COMPLETE_KEYS = ["suite", "backbone", "release", "merge_method", "merge_space", "protection"]
+
+
+def complete_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dict[str, str]]:
+    """Tables 7 to 11: accuracy after merging, one column a protected task.
+
+    Nothing is protected in the unprotected merge: its row has an average alone.
+
+    Args:
+        merges: merge files of one release; their cells name ``merge_method`` and ``merge_space``.
+        tasks: the columns.
+    """
+    rows = []
+    for (suite, backbone, release), members in group(
+        merges, ("suite", "backbone", "release")
+    ).items():
+        facts = {"suite": suite, "backbone": backbone, "release": release}
+        for column, cell in members[0]["cells"].items():
+            cell_facts = {key: cell[key] for key in ("merge_method", "merge_space")}
+            for (protection,), trials in group(members, ("protection",)).items():
+                averages = {m["protected_task"]: merge_average(m["cells"][column]) for m in trials}
+                row = facts | cell_facts | {"protection": protection}
+                row |= {task: percent(averages[task]) for task in tasks if task in averages}
+                rows.append(row | {"average": percent(mean(averages.values()))})
+    return rows
+
+
+def explanation(suite: str, number: int, reason: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and the one row of a table that a suite cannot have."""
+    row = {"suite": suite, "table": str(number), "not_applicable": reason}
+    return list(row), [row]

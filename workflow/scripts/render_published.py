@@ -1,0 +1,23 @@
+"""Render the paper's own numbers as LaTeX: what a run is compared with."""
+
+from trap2 import files, job
+from trap2.report.latex import render, zero_shot_averages
+from trap2.report.published import published_rows
+
+with job.running(snakemake) as say:
+    number = int(snakemake.wildcards.number)
+    standalone = [
+        row
+        for path in snakemake.input.standalone
+        for row in published_rows(1, "standalone", files.read_csv(path))
+    ]
+    text = render(
+        number,
+        snakemake.params.kind,
+        published_rows(number, snakemake.params.kind, files.read_csv(snakemake.input.numbers)),
+        zero_shot=zero_shot_averages(standalone),
+        source="The paper's published numbers",
+        ours="(Ours)",
+    )
+    files.write_text(snakemake.output.tex, text)
+    say(f"rendered the published Table {number}")

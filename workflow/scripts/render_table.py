@@ -1,0 +1,17 @@
+"""Render a table of a suite as LaTeX, in the paper's layout."""
+
+from trap2 import files, job
+from trap2.report.latex import render, zero_shot_averages
+
+with job.running(snakemake) as say:
+    suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)
+    standalone = [row for path in snakemake.input.standalone for row in files.read_csv(path)]
+    text = render(
+        number,
+        snakemake.params.kind,
+        files.read_csv(snakemake.input.table),
+        zero_shot=zero_shot_averages(standalone),
+        source=f"Numbers of the {suite} suite",
+    )
+    files.write_text(snakemake.output.tex, text)
+    say(f"rendered Table {number}")

@@ -1,0 +1,60 @@
+"""Mix every task's protected adapter with every other task's unprotected one."""
+
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.clip.heads import read_head
+from trap2.evaluation import score
+from trap2.pairs import PAIR_SCALE, sweep_pair
+from trap2.provenance import versions
+
+with job.running(snakemake) as say:
+    params = snakemake.params
+    device = job.device(params.device, snakemake.threads)
+    data = list(snakemake.input.data)
+    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
+    tests = {task: released.open_task(data, task, "test") for task in params.tasks}
+    protected, unprotected = (
+        dict(zip(params.tasks, released.load_updates(paths, snakemake.input.tower), strict=True))
+        for paths in (snakemake.input.protected, snakemake.input.unprotected)
+    )
+
+    def measure(tasks: dict[str, str]) -> dict[str, dict]:
+        """The tower's score, as it is now, on the pair's two tasks."""
+        return {
+            side: released.score_record(
+                score(
+                    tower,
+                    heads[task],
+                    params.logit_scale,
+                    tests[task],
+                    batch_size=params.batch_size,
+                    device=device,
+                )
+            )
+            for side, task in tasks.items()
+        }
+
+    pairs = []
+    for first in params.tasks:
+        for second in params.tasks:
+            if first == second:
+                continue
+            names = {"protected": first, "unprotected": second}
+            found = sweep_pair(
+                tower, protected[first], unprotected[second], lambda tasks=names: measure(tasks)
+            )
+            pairs.append({f"{side}_task": task for side, task in names.items()} | found)
+            say(f"{first} with {second}: distance {found['distance']:.3f}")
+    record = {
+        **dict(snakemake.wildcards),
+        "release": "lora",
+        "scale": PAIR_SCALE,
+        "tasks": params.tasks,
+        "pairs": pairs,
+        "device": device.type,
+        "versions": versions(),
+        "notes": released.notes(data),
+    }
+    files.write_json(snakemake.output.pairs, record)

@@ -1,0 +1,18 @@
+"""Make Table 6: correlations of two adapters' distance with the loss at their midpoint."""
+
+from trap2 import files, job
+from trap2.report.correlations import STATISTICS, correlation_rows
+from trap2.report.notes import add_notes
+from trap2.report.tables import explanation
+
+KEYS = ["suite", "backbone", "release", "protection", "correlation", "n_pairs", "statistic"]
+
+with job.running(snakemake) as say:
+    if snakemake.params.objection:
+        columns, rows = explanation(snakemake.wildcards.suite, 6, snakemake.params.objection)
+    else:
+        record = files.read_json(snakemake.input.pairs[0])
+        rows = correlation_rows(record)
+        columns = add_notes([*KEYS, *STATISTICS], rows, [record])
+    files.write_csv(snakemake.output.table, columns, rows)
+    say(snakemake.params.objection or f"correlated {rows[0]['n_pairs']} pairs")
