@@ -25,5 +25,5 @@ rule all:
     """The configured suite's tables and figures, under results/."""
     default_target: True
     input:
-        expand("results/{artifact}", artifact=DEFAULT_ARTIFACTS),
+        expand("results/{artifact}", artifact=[*DEFAULT_ARTIFACTS, "manifest.json"]),
     localrule: True

@@ -33,3 +33,46 @@ rule export_adapter:
         "Export the {wildcards.protection} adapter of {wildcards.task} on {wildcards.backbone}"
     script:
         "../scripts/export_adapter.py"
+
+
+rule collect_manifest:
+    """List every file behind a suite's tables and figures with its SHA-256 and its maker."""
+    input:
+        artifacts=lambda w: [f"results/{w.suite}/{name}" for name in DEFAULT_ARTIFACTS],
+    output:
+        manifest="results/{suite}/manifest.json",
+    log:
+        "logs/{suite}/collect_manifest.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("collect_manifest.py"),
+    message:
+        "List the files behind the results of the {wildcards.suite} suite"
+    script:
+        "../scripts/collect_manifest.py"
+
+
+rule verify:
+    """Recompute the SHA-256 of every file behind the results; say what does not match."""
+    log:
+        f"logs/{config['suite']}/verify_results.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=60,
+    params:
+        # No input: verifying must not make anything.
+        manifest=f"results/{config['suite']}/manifest.json",
+    message:
+        "Verify every file behind the results"
+    script:
+        "../scripts/verify_results.py"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 
+SEAL = "digest"
+
+
 class FileError(ValueError):
     """A file that cannot be used; the message names its path and what to do about it."""
 
@@ -94,31 +97,64 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors as safetensors, in the order of their names."""
+    """Write tensors as safetensors, in the order of their names, sealed with their digest.
+
+    The digest of names, types, shapes, values and metadata stands in the metadata under
+    ``digest``; other readers of safetensors do not mind it.
+    """
     from safetensors.torch import save
 
     ordered = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    write_bytes(path, save(ordered, metadata=dict(metadata) if metadata else None))
+    metadata = dict(metadata or {})
+    content = save(ordered, metadata={**metadata, SEAL: _digest(ordered, metadata)})
+    write_bytes(path, _with_sorted_header(content))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its header in one order; the library's order is random."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Read safetensors.  Nothing in the file is executed, whatever it holds.
 
     Raises:
-        FileError: the file is missing, truncated or not safetensors.
+        FileError: the file is missing, truncated, not safetensors, or its content is not what
+            was sealed.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(Path(path).read_bytes())
+        tensors, metadata = load(Path(path).read_bytes()), read_metadata(path)
     except FileNotFoundError:
         raise FileError(f"{path}: no such file") from None
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise FileError(
             f"{path}: not a readable safetensors file ({error}). It is damaged or of another "
             "format; delete it and run snakemake again."
         ) from None
+    seal = metadata.pop(SEAL, None)
+    if seal is not None and seal != _digest(tensors, metadata):
+        raise FileError(
+            f"{path}: damaged: its content is not what was written. Delete it and run snakemake "
+            "again."
+        )
+    return tensors
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -6,11 +6,14 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from trap2 import lineage
 
 if TYPE_CHECKING:
     import torch
@@ -18,13 +21,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
-    """Write a job's lines, warnings and errors to its log file.
+    """Check a job's inputs, log its lines, warnings and errors, and record how it went.
 
     Yields:
         A function that writes one line with the time to the log.
 
     A failure ends the job with one line on the terminal; the log has the traceback.
     """
+    started = time.monotonic()
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -37,13 +41,25 @@ def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
     logging.captureWarnings(True)
     try:
         _check_promised_gpu(snakemake)
+        inputs = lineage.check_inputs(snakemake.input)
         yield logging.info
+        if snakemake.output:
+            lineage.write_record(_described(snakemake), inputs, time.monotonic() - started)
     except Exception as error:
         logging.error(traceback.format_exc())
         print(f"{snakemake.rule}: {error or type(error).__name__} (log: {path})", file=sys.stderr)
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+def _described(snakemake: Any) -> dict[str, Any]:
+    return {
+        "rule": snakemake.rule,
+        "wildcards": dict(snakemake.wildcards),
+        "params": dict(snakemake.params),
+        "outputs": list(map(str, snakemake.output)),
+    }
 
 
 def _check_promised_gpu(snakemake: Any) -> None:

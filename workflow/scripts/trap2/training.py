@@ -269,7 +269,11 @@ class Trainer:
         return json.dumps([self.seed, self.run, asdict(self.settings), trap2], sort_keys=True)
 
     def _resume(self, path: Path) -> None:
-        tensors, metadata = files.read_tensors(path), files.read_metadata(path)
+        try:
+            tensors, metadata = files.read_tensors(path), files.read_metadata(path)
+        except files.FileError as error:
+            self.say(f"{error} Starting afresh instead")
+            return
         if metadata.get("run") != self._identity():
             self.say(f"{path.name} is of a run with other settings; starting afresh")
             return

@@ -1,0 +1,8 @@
+"""List every file behind a suite's artifacts with its SHA-256, from the records of the jobs."""
+
+from trap2 import files, job, lineage
+
+with job.running(snakemake) as say:
+    found = lineage.collect(map(str, snakemake.input))
+    files.write_json(snakemake.output.manifest, {"suite": snakemake.wildcards.suite, "files": found})
+    say(f"{len(found)} files behind {len(snakemake.input)} artifacts")
