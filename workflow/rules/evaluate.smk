@@ -74,8 +74,8 @@ rule sweep_pairs:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=480,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(60, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -84,8 +84,8 @@ rule sweep_data_merges:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=sized(3000, 32000),
+        runtime=sized(60, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -66,6 +66,7 @@ rule tabulate_complete:
         table="results/{suite}/table{number,7|8|9|10}.csv",
     log:
         "logs/{suite}/tabulate_complete/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -90,6 +91,7 @@ rule tabulate_data_merging:
         table="results/{suite}/table{number,5|11}.csv",
     log:
         "logs/{suite}/tabulate_data_merging/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -114,6 +116,7 @@ rule tabulate_correlations:
         table="results/{suite}/table6.csv",
     log:
         "logs/{suite}/tabulate_correlations.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -138,6 +141,7 @@ rule render_table:
         tex="results/{suite}/table{number,[1-9]|10|11}.tex",
     log:
         "logs/{suite}/render_table/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -164,6 +168,7 @@ rule render_published:
         tex="results/published/table{number,[1-9]|10|11}.tex",
     log:
         "logs/published/render_published/table{number}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
