@@ -2,6 +2,7 @@
 
 from trap2 import files, job
 from trap2.report import style
+from trap2.report.figure_data import profile_rows, rounded
 from trap2.report.figures import figure2
 from trap2.report.notes import add_caption_notes
 
@@ -11,6 +12,8 @@ with job.running(snakemake) as say:
     profiles = {record["protection"]: record["profiles"][task] for record in records}
     zero_shot = files.read_json(snakemake.input.zero_shot)["test"]["accuracy"]
     about = f"{records[0]['suite']} suite, {records[0]['backbone']}, task {task}, test split"
-    about = add_caption_notes(about, records)
-    style.save(figure2(profiles, zero_shot, about), list(snakemake.output))
+    figure = figure2(profiles, zero_shot, add_caption_notes(about, records))
+    rows = profile_rows(records, [task])
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
     say("plotted")

@@ -2,16 +2,19 @@
 
 from trap2 import files, job
 from trap2.report import style
+from trap2.report.figure_data import averaging_rows, rounded
 from trap2.report.figures import figure5
 from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:
+    tasks = snakemake.params.tasks
     records = [files.read_json(path) for path in snakemake.input.profiles]
     profiles = {record["protection"]: record["profiles"] for record in records}
     scored = [files.read_json(path) for path in snakemake.input.zero_shot]
     zero_shot = {record["task"]: record["test"]["accuracy"] for record in scored}
     about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
-    about = add_caption_notes(about, records)
-    figure = figure5(profiles, zero_shot, snakemake.params.tasks, about)
-    style.save(figure, list(snakemake.output))
+    figure = figure5(profiles, zero_shot, tasks, add_caption_notes(about, records))
+    rows = averaging_rows(records, tasks, zero_shot)
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
     say("plotted")

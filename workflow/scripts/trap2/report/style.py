@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,18 @@ ZERO_SHOT: dict[str, Any] = {
     "linewidth": 1.2,
     "label": "Zero-shot",
 }
+BARS: tuple[dict[str, Any], ...] = (
+    {"color": "#D55E00", "edgecolor": "black", "linewidth": 0.6},
+    {"color": "#F0C9A8", "edgecolor": "black", "linewidth": 0.6, "hatch": "///"},
+)
+# From dark blue to light yellow: monotonous in grey, darker where accuracy is lower.
+ACCURACY_MAP = "cividis"
+CAPTION_SIZE = 7
+_CAPTION_CHARACTERS_PER_INCH = 20
 NOMINAL: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
 
 SETTINGS: Any = {
+    "axes.axisbelow": True,
     "axes.grid": True,
     "axes.labelsize": 9,
     "axes.spines.right": False,
@@ -69,9 +79,17 @@ def percent_axis(axes: Axes) -> None:
     axes.set_ylabel("Test accuracy (%)")
 
 
+def grid_shape(tasks: int) -> tuple[int, int]:
+    """Rows and columns of a figure with one panel a task."""
+    columns = 5 if tasks == 5 else min(4, tasks)
+    return -(-tasks // columns), columns
+
+
 def caption(figure: Figure, text: str) -> None:
-    """What the numbers are of, in small print below the panels."""
-    figure.supxlabel(text, fontsize=7, color="#555555", x=0.01, ha="left")
+    """What the numbers are of, in small print below the panels, wrapped at the figure's width."""
+    width = int(figure.get_figwidth() * _CAPTION_CHARACTERS_PER_INCH)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
+    figure.supxlabel("\n".join(lines), fontsize=CAPTION_SIZE, color="#555555", x=0.01, ha="left")
 
 
 def save(figure: Figure, paths: Sequence[str | Path]) -> None:

@@ -1,0 +1,21 @@
+"""Plot Figure 3: accuracy on two tasks along the path between their adapters."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figure_data import path_rows, rounded
+from trap2.report.notes import add_caption_notes
+from trap2.report.pair_figures import figure3
+
+with job.running(snakemake) as say:
+    record = files.read_json(snakemake.input.pairs)
+    scored = [files.read_json(path) for path in snakemake.input.zero_shot]
+    zero_shot = {each["task"]: each["test"]["accuracy"] for each in scored}
+    pair = tuple(snakemake.params.pair)
+    rows = [
+        row for row in path_rows(record) if (row["protected_task"], row["unprotected_task"]) == pair
+    ]
+    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    figure = figure3(rows, zero_shot, add_caption_notes(about, [record]))
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
+    say(f"plotted {pair[0]} with {pair[1]}")

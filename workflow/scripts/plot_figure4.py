@@ -1,0 +1,16 @@
+"""Plot Figure 4: heat maps of every pair of adapters, merged at one scale."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figure_data import pair_rows, rounded
+from trap2.report.notes import add_caption_notes
+from trap2.report.pair_figures import figure4
+
+with job.running(snakemake) as say:
+    record = files.read_json(snakemake.input.pairs)
+    rows = pair_rows(record)
+    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    figure = figure4(rows, snakemake.params.tasks, add_caption_notes(about, [record]))
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
+    say(f"plotted {len(record['pairs'])} pairs")

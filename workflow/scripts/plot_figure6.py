@@ -1,0 +1,16 @@
+"""Plot Figure 6: the weights that Chain of Merges gives protected adapters."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figure_data import coefficient_rows, rounded
+from trap2.report.figures import figure6
+from trap2.report.notes import add_caption_notes
+
+with job.running(snakemake) as say:
+    records = [files.read_json(path) for path in snakemake.input.merges]
+    rows = coefficient_rows(records)
+    about = f"{records[0]['suite']} suite, {records[0]['backbone']}"
+    figure = figure6(rows, snakemake.params.tasks, add_caption_notes(about, records))
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
+    say("plotted")

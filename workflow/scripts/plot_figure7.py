@@ -1,0 +1,16 @@
+"""Plot Figure 7: change of the test loss as an update is scaled down."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.figure_data import profile_rows, rounded
+from trap2.report.figures import figure7
+from trap2.report.notes import add_caption_notes
+
+with job.running(snakemake) as say:
+    records = [files.read_json(path) for path in snakemake.input.profiles]
+    rows = [row for row in profile_rows(records, snakemake.params.tasks) if row["s"] <= 1]
+    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
+    figure = figure7(rows, snakemake.params.tasks, add_caption_notes(about, records))
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
+    say("plotted")
