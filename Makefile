@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test test-slurm lint clean
 
 help:
 	@echo "make demo   run the demo suite on all cores (CORES=2 for two) and say what it shows"
 	@echo "make test   run the tests"
+	@echo "make test-slurm  run the cluster's tests on a SLURM of one node that starts here (installed as root)"
 	@echo "make lint   check format, style and types"
 	@echo "make env    make the environment .venv/ alone"
 	@echo "make clean  delete results and logs; .venv/ and resources/ stay"
@@ -30,6 +31,9 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest
+
+test-slurm: env
+	$(BIN)/python -m pytest tests/slurm -m slurm --durations=0
 
 lint: env
 	$(BIN)/ruff check .

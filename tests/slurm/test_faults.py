@@ -1,0 +1,195 @@
+"""What goes wrong on clusters ends with the right bytes, or with a message, never a wrong file.
+
+The faults of one run happen one after the other, in the order of the jobs.  Some jobs are slowed
+down in the clone, so that a fault meets them at work; what they compute stays the same.
+"""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+SLURM = ("snakemake", "--profile", "slurm")
+TABLES = ("results/table1.csv", "results/table2.csv", "results/cells.csv")
+SMOKE = ("--config", "suite=smoke")
+COMMAND = (*SLURM, *TABLES, *SMOKE)
+OUTAGE_SECONDS = 25
+LIMITS = ("runtime=sized(120, 480)", "runtime=sized(1, 480)")
+
+FAIL_ONCE = """
+mark = Path("failed-once")
+if snakemake.wildcards.task == "signs" and not mark.exists():
+    mark.touch()
+    raise SystemExit(1)
+
+with job.running"""
+SLOW_STEPS = """
+                if self.trap2 is not None and self.run.endswith(("shapes", "signs")):
+                    time.sleep(0.4 if self.run.endswith("shapes") else 0.15)
+                losses = self._step()
+"""
+
+
+def wait_until(condition, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def training(clone, cluster, task):
+    """The running TRAP² training of a task once it is in its steps."""
+    job = cluster.running("finetune_trap2", task)
+    log = clone.read(f"logs/smoke/finetune_trap2/*-{task}-*.log")
+    return job if job is not None and "loss" in log else None
+
+
+def checkpoint(clone, task):
+    return clone.folder / (
+        f"results/smoke/ViT-demo/lora/{task}/trap2/lambda~0.1/.resume.safetensors"
+    )
+
+
+@pytest.fixture(scope="module")
+def clone(new_clone, cluster):
+    """A clone whose jobs fail once, are slow, or are given too little time."""
+    made = new_clone("faults", on=cluster)
+    made.edit("workflow/scripts/prepare_data.py", "\nwith job.running", FAIL_ONCE)
+    step = "\n                losses = self._step()\n"
+    made.edit("workflow/scripts/trap2/training.py", step, SLOW_STEPS)
+    # One minute in the first attempt; `shapes` needs two.
+    made.edit("workflow/rules/finetune.smk", *LIMITS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def survived(clone, cluster):
+    """What the run prints in which all goes wrong, and the log of the controller."""
+    run = clone.start(*COMMAND)
+
+    wait_until(lambda: training(clone, cluster, "signs"))
+    cluster.run("scancel", training(clone, cluster, "signs").number)
+    wait_until(checkpoint(clone, "signs").exists, 30)
+
+    before = cluster.unanswered()
+    cluster.stop_controller()
+    stopped = time.monotonic()
+    # Snakemake asks for the state of its jobs meanwhile, or else this would show nothing.
+    wait_until(lambda: cluster.unanswered() > before, 120)
+    time.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - stopped)))
+    cluster.start_controller()
+
+    wait_until(lambda: cluster.running("finetune_unprotected"))
+    cluster.set_node("DOWN")
+    time.sleep(3)
+    cluster.set_node("RESUME")
+
+    done = run.wait()
+    assert done.code == 0, done.output
+    return done
+
+
+def test_the_tables_are_those_of_an_undisturbed_run(survived, clone, same_tables):
+    same_tables(clone)
+    assert not list(clone.folder.glob("results/**/.*")), "checkpoints or half files are left"
+
+
+def test_a_job_that_fails_once_is_run_again(survived, clone):
+    assert (clone.folder / "failed-once").exists()
+    assert "SLURM status is: 'FAILED'" in survived.output
+
+
+def test_a_cancelled_training_goes_on_from_its_checkpoint(survived, clone):
+    assert "SLURM status is: 'CANCELLED'" in survived.output
+    log = clone.read("logs/smoke/finetune_trap2/*-signs-*.log")
+    assert re.search(r"resuming from step [1-9]", log)
+
+
+def test_a_training_over_its_time_limit_goes_on_with_more_time(survived, clone):
+    assert "SLURM status is: 'TIMEOUT'" in survived.output
+    log = clone.read("logs/smoke/finetune_trap2/*-shapes-*.log")
+    assert int(re.search(r"resuming from step (\d+)", log)[1]) > 30
+
+
+def test_failed_jobs_leave_their_logs_in_one_place(survived, clone):
+    logs = clone.read("logs/slurm/**/*.log")
+    assert "finetune_trap2: ended by SIGTERM" in logs
+
+
+def test_a_node_that_is_set_down_and_comes_back(survived, cluster):
+    log = (cluster.folder / "log" / "slurmctld.log").read_text("utf-8")
+    assert re.search(r"requeue job JobId=\d+ due to failure of node", log, re.I)
+
+
+def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
+    survived, clone, cluster, same_tables
+):
+    clone.edit("workflow/rules/finetune.smk", *reversed(LIMITS))
+    slow = clone.folder / "results/smoke/ViT-demo/lora/signs/trap2/lambda~0.1"
+    before = {file.name: file.read_bytes() for file in slow.glob("adapter*")}
+    for file in (*slow.glob("*.*"), *clone.folder.glob("logs/smoke/finetune_trap2/*-signs-*.log")):
+        file.unlink()
+    first = clone.start(*COMMAND)
+    wait_until(lambda: training(clone, cluster, "signs"))
+
+    # Two people start the same run.
+    second = clone.run(*COMMAND)
+    assert second.code != 0
+    assert "Directory cannot be locked" in second.output
+    assert second.seconds < 60
+    assert first.process.poll() is None
+
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    job = training(clone, cluster, "signs")
+    assert job is not None, "a killed Snakemake leaves its jobs running"
+    locked = clone.run(*COMMAND)
+    assert locked.code != 0
+    assert "--unlock" in locked.output
+    clone.succeed(*SLURM, "--unlock")
+
+    refused = clone.run(*COMMAND)
+    assert refused.code != 0
+    assert f"{job.number} RUNNING finetune_trap2" in refused.output
+    assert f"scancel {job.number}" in refused.output
+    assert "Traceback" not in refused.output
+    assert len(cluster.jobs()) == 1, "nobody else writes"
+
+    wait_until(lambda: not cluster.jobs())
+    done = clone.succeed(*COMMAND)
+    assert "finetune_trap2" not in done.output, "what the job finished counts"
+    assert {file.name: file.read_bytes() for file in slow.glob("adapter*")} == before
+    same_tables(clone)
+
+
+def test_a_job_that_was_promised_a_gpu_and_sees_none_says_so(survived, clone, cluster):
+    smoke = clone.folder / "config/suites/smoke.yaml"
+    (smoke.parent / "large.yaml").write_text(smoke.read_text("utf-8"), "utf-8")
+    results = clone.folder / "results"
+    for file in (*results.glob("smoke/data/shapes/32/*.*"), results / "smoke/ViT-demo/base.json"):
+        copy(file, results)
+    for name in ("base.safetensors", "tower.safetensors"):
+        copy(results / "smoke/ViT-demo" / name, results)
+
+    head = "results/large/ViT-demo/heads/shapes.json"
+    command = (*SLURM, "--retries", "0", head, "--config", "suite=large")
+    failed = clone.run(*command)
+    assert failed.code != 0
+    log = clone.read("logs/large/build_head/ViT-demo-shapes.log")
+    assert re.search(
+        r"promised a GPU, but PyTorch .* sees none .*CUDA_VISIBLE_DEVICES: [01]\)", log
+    )
+    assert "allow the CPU with --config device=cpu" in log
+
+    clone.succeed(*command, "device=cpu")
+    number = cluster.jobs("--states=COMPLETED", "--sort=-i")[0].number
+    assert "gres:gpu:1" in cluster.run("scontrol", "show", "job", number)
+
+
+def copy(file, results):
+    """A file of the smoke suite for the suite `large`."""
+    target = results / "large" / file.relative_to(results / "smoke")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(file.read_bytes())

@@ -1,0 +1,168 @@
+"""What the profile asks for, by dry runs: no cluster is needed."""
+
+import re
+import sys
+
+import pytest
+
+# With a message, Snakemake prints it instead of a job's resources.
+FULL = """
+import sys, snakemake.logging
+from snakemake.cli import main
+for kind in vars(snakemake.logging).values():
+    if isinstance(kind, type) and "format_job_info" in vars(kind):
+        kind.format_job_info = lambda self, msg: "\\n".join(self._format_job_info(msg))
+sys.argv[0] = "snakemake"
+main()
+"""
+DRY = (sys.executable, "-c", FULL, "--profile", "slurm", "-n")
+GPU_RULES = {
+    "build_head",
+    "protect_update",
+    "finetune_unprotected",
+    "finetune_unprotected_full",
+    "finetune_trap2",
+    "finetune_trap2_full",
+    "sweep_merges",
+    "profile_scales",
+}
+SMALL_RULES = {
+    "download_dataset",
+    "fetch_base",
+    "select_lambda",
+    "select_lambda_full",
+    "tabulate_standalone",
+    "tabulate_merging",
+    "collect_cells",
+    "plot_figure2",
+    "plot_figure5",
+    "summarise_results",
+    "publish",
+}
+
+
+def jobs_of(output: str) -> dict[str, dict[str, str]]:
+    """The resources of a dry run's rules, by rule; `local` for local rules."""
+    found = {}
+    pattern = r"^ *(local)?rule (\w+):\n(?:.*\n)*?.*resources: (.*)$"
+    for local, rule, text in re.findall(pattern, output, re.M):
+        resources = dict(pair.split("=", 1) for pair in text.split(", "))
+        found[rule] = resources | {"local": local}
+    return found
+
+
+@pytest.fixture(scope="module")
+def clone(new_clone):
+    return new_clone("profile")
+
+
+@pytest.fixture(scope="module")
+def paper(clone):
+    return jobs_of(clone.succeed(*DRY, "results/table2.csv").output)
+
+
+@pytest.fixture(scope="module")
+def everything(clone):
+    return jobs_of(clone.succeed(*DRY).output)
+
+
+def test_the_researchers_command_plans_the_paper_suite(clone):
+    run = clone.succeed("snakemake", "--profile", "slurm", "-n", "results/table2.csv")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.output, re.M))
+    # Three backbones, eight tasks, unprotected and two λ.
+    assert jobs["finetune_unprotected"] == "24"
+    assert jobs["finetune_trap2"] == "48"
+    assert jobs["sweep_merges"] == "59"
+    assert "pretrain_base" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("rule", "memory", "minutes"),
+    [
+        ("prepare_data", 8000, 120),
+        ("build_head", 8000, 30),
+        ("finetune_unprotected", 16000, 240),
+        ("finetune_trap2", 16000, 480),
+        ("sweep_merges", 32000, 480),
+    ],
+)
+def test_the_paper_suite_asks_for(paper, rule, memory, minutes):
+    assert int(paper[rule]["mem_mb"]) == memory
+    assert int(paper[rule]["runtime"]) == minutes
+    assert paper[rule].get("gpu") == (None if rule == "prepare_data" else "1")
+
+
+def test_every_rule_that_computes_on_a_device_has_a_gpu_and_no_other(everything):
+    with_gpu = {rule for rule, resources in everything.items() if resources.get("gpu") == "1"}
+    assert with_gpu >= GPU_RULES
+    assert not with_gpu & SMALL_RULES
+    assert "prepare_data" not in with_gpu
+
+
+def test_rules_with_a_device_are_in_the_profile(clone):
+    profile = clone.read("slurm/config.yaml")
+    rules = re.split(r"^rule ", clone.read("workflow/rules/*.smk"), flags=re.M)[1:]
+    with_device = [text.partition(":")[0] for text in rules if 'device=config["device"]' in text]
+    assert len(with_device) >= len(GPU_RULES) - 2
+    for rule in with_device:
+        assert f'\n  {rule}: "?for_gpu(' in profile, rule
+
+
+def test_small_rules_run_beside_snakemake(everything):
+    local = {"select_lambda", "tabulate_merging", "publish"}
+    assert SMALL_RULES & everything.keys() >= local
+    assert not GPU_RULES & SMALL_RULES
+
+
+def test_a_later_attempt_asks_for_more(clone):
+    for attempt in (1, 2, 3):
+        jobs = jobs_of(
+            clone.succeed(
+                *DRY, "--attempt", str(attempt), "results/smoke/ViT-demo/heads/shapes.json"
+            ).output
+        )
+        assert int(jobs["build_head"]["mem_mb"]) == 2000 * attempt
+        assert int(jobs["build_head"]["runtime"]) == 10 * attempt
+
+
+def test_a_setting_on_the_command_line_wins_and_leaves_the_suite(clone):
+    smoke = clone.succeed(*DRY, "results/table2.csv", "--config", "suite=smoke").output
+    assert jobs_of(smoke)["pretrain_base"]
+    # The demo's networks are tiny: no GPU is asked for.
+    assert jobs_of(smoke)["finetune_trap2"].get("gpu", "0") == "0"
+    seed = clone.succeed(*DRY, "results/table1.csv", "--config", "seed=1").output
+    assert "fetch_base" in jobs_of(seed)
+
+
+def test_a_site_file_says_what_jobs_ask_for(new_clone):
+    clone = new_clone("site")
+    assert clone.run("git", "check-ignore", "slurm/site.yaml", "slurm/site-config.yaml").code == 0
+    (clone.folder / "slurm/site.yaml").write_text(
+        "jobs: {slurm_account: my-project, slurm_partition: cpu}\n"
+        "gpu_jobs: {slurm_partition: gpu, constraint: a100, gpu: null, gres: 'gpu:1'}\n"
+    )
+    (clone.folder / "slurm/site-config.yaml").write_text("resources: /shared/downloads\n")
+    target = "results/paper/ViT-B-32/heads/dtd.json"
+    run = clone.succeed(*DRY, target)
+    jobs = jobs_of(run.output)
+    assert "/shared/downloads/datasets/dtd/source.json" in run.output
+    assert jobs["prepare_data"]["slurm_account"] == "my-project"
+    assert jobs["prepare_data"]["slurm_partition"] == "cpu"
+    assert jobs["build_head"]["slurm_partition"] == "gpu"
+    assert jobs["build_head"]["constraint"] == "a100"
+    assert jobs["build_head"]["gres"] == "gpu:1"
+    assert "gpu" not in jobs["build_head"]
+    (clone.folder / "slurm/site.yaml").write_text("partition: gpu\n")
+    wrong = clone.run(*DRY, target)
+    assert wrong.code != 0
+    assert "['partition']: its keys are jobs and gpu_jobs" in wrong.output
+
+
+def test_the_example_of_a_site_file_is_one(new_clone):
+    clone = new_clone("example")
+    example = (clone.folder / "slurm/site.example.yaml").read_text("utf-8")
+    asked = re.sub(r"^( *)# (?=\w+: )", r"\1", example, flags=re.M)
+    (clone.folder / "slurm/site.yaml").write_text(asked, "utf-8")
+    jobs = jobs_of(clone.succeed(*DRY, "results/paper/ViT-B-32/heads/dtd.json").output)
+    assert jobs["build_head"]["gpu_model"] == "a100"
+    assert jobs["prepare_data"]["qos"] == "normal"
