@@ -26,23 +26,10 @@ GPU_RULES = {
     "sweep_merges",
     "profile_scales",
 }
-SMALL_RULES = {
-    "download_dataset",
-    "fetch_base",
-    "select_lambda",
-    "select_lambda_full",
-    "tabulate_standalone",
-    "tabulate_merging",
-    "collect_cells",
-    "plot_figure2",
-    "plot_figure5",
-    "summarise_results",
-    "publish",
-}
 
 
 def jobs_of(output: str) -> dict[str, dict[str, str]]:
-    """The resources of a dry run's rules, by rule; `local` for local rules."""
+    """The resources of a dry run's rules, by rule, and whether they are `local`."""
     found = {}
     pattern = r"^ *(local)?rule (\w+):\n(?:.*\n)*?.*resources: (.*)$"
     for local, rule, text in re.findall(pattern, output, re.M):
@@ -95,23 +82,20 @@ def test_the_paper_suite_asks_for(paper, rule, memory, minutes):
 def test_every_rule_that_computes_on_a_device_has_a_gpu_and_no_other(everything):
     with_gpu = {rule for rule, resources in everything.items() if resources.get("gpu") == "1"}
     assert with_gpu >= GPU_RULES
-    assert not with_gpu & SMALL_RULES
-    assert "prepare_data" not in with_gpu
+    assert not any(everything[rule]["local"] for rule in with_gpu)
+    assert {"prepare_data", "select_lambda", "publish"} <= everything.keys() - with_gpu
 
 
-def test_rules_with_a_device_are_in_the_profile(clone):
+def test_what_computes_on_a_device_is_in_the_profile_and_what_is_small_is_local(clone):
     profile = clone.read("slurm/config.yaml")
-    rules = re.split(r"^rule ", clone.read("workflow/rules/*.smk"), flags=re.M)[1:]
-    with_device = [text.partition(":")[0] for text in rules if 'device=config["device"]' in text]
-    assert len(with_device) >= len(GPU_RULES) - 2
+    texts = re.split(r"^rule ", clone.read("workflow/rules/*.smk"), flags=re.M)[1:]
+    rules = {text.partition(":")[0]: text for text in texts}
+    with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
+    assert with_device >= GPU_RULES - {"finetune_unprotected_full", "finetune_trap2_full"}
     for rule in with_device:
         assert f'\n  {rule}: "?for_gpu(' in profile, rule
-
-
-def test_small_rules_run_beside_snakemake(everything):
-    local = {"select_lambda", "tabulate_merging", "publish"}
-    assert SMALL_RULES & everything.keys() >= local
-    assert not GPU_RULES & SMALL_RULES
+    local = {rule for rule, text in rules.items() if "    localrule: True" in text}
+    assert rules.keys() - local == with_device | {"prepare_data", "pretrain_base"}
 
 
 def test_a_later_attempt_asks_for_more(clone):

@@ -69,6 +69,7 @@ rule plot_figure3:
         csv="results/{suite}/figure3.csv",
     log:
         "logs/{suite}/plot_figure3.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -94,6 +95,7 @@ rule plot_figure4:
         csv="results/{suite}/figure4.csv",
     log:
         "logs/{suite}/plot_figure4.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -119,6 +121,7 @@ rule plot_figure6:
         csv="results/{suite}/figure6.csv",
     log:
         "logs/{suite}/plot_figure6.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -144,6 +147,7 @@ rule plot_figure7:
         csv="results/{suite}/figure7.csv",
     log:
         "logs/{suite}/plot_figure7.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -169,6 +173,7 @@ rule plot_figure8:
         csv="results/{suite}/figure8.csv",
     log:
         "logs/{suite}/plot_figure8.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
