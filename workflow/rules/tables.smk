@@ -75,6 +75,10 @@ rule tabulate_complete:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        cells=lambda w: [
+            f"{method}-{space}"
+            for method, space in release_cells(w.suite, artifacts.TABLES[int(w.number)].release)
+        ],
         objection=lambda w: table_objection(w),
         code=code("tabulate_complete.py"),
     message:
@@ -100,6 +104,7 @@ rule tabulate_data_merging:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        cells=lambda w: artifacts.data_columns(suite_of(w)),
         objection=lambda w: table_objection(w),
         code=code("tabulate_data_merging.py"),
     message:
@@ -220,7 +225,7 @@ rule publish:
     input:
         artifact=f"results/{config['suite']}/{{artifact}}",
     output:
-        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|md|pdf|png|tex|txt)}",
+        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
     log:
         "logs/publish/{artifact}.log",
     localrule: True
