@@ -4,10 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help env demo test test-slurm lint clean
+.PHONY: help env demo all-artifacts test test-slurm lint clean
 
 help:
 	@echo "make demo   run the demo suite on all cores (CORES=2 for two) and say what it shows"
+	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers"
 	@echo "make test   run the tests"
 	@echo "make test-slurm  run the cluster's tests on a SLURM of one node that starts here (installed as root)"
 	@echo "make lint   check format, style and types"
@@ -28,6 +29,9 @@ env: .venv/installed
 demo: env
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete
 	@cat results/summary.txt
+
+all-artifacts: env
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts
 
 test: env
 	$(BIN)/python -m pytest

@@ -18,6 +18,7 @@ include: "workflow/rules/merge.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/release.smk"
 
 
@@ -26,4 +27,13 @@ rule all:
     default_target: True
     input:
         expand("results/{artifact}", artifact=[*DEFAULT_ARTIFACTS, "manifest.json"]),
+    localrule: True
+
+
+rule all_artifacts:
+    """Every table and figure of the configured suite, beside the published numbers."""
+    input:
+        lambda w: [
+            f"results/{artifact}" for artifact in dict.fromkeys(all_artifacts(config["suite"]))
+        ],
     localrule: True

@@ -113,7 +113,7 @@ def test_coefficients_are_layer_means_over_those_of_the_unprotected_merge():
         merge("unprotected", "none", [{"a": 0.4, "b": 0.6}, {"a": 0.6, "b": 0.4}]),
         merge("trap2", "a", [{"a": 0.9, "b": 0.1}, {"a": 0.6, "b": 0.4}]),
     ]
-    rows = coefficient_rows(merges)
+    rows = coefficient_rows(merges, ["RegMean (R)", "CoM (R)"])
     assert [(row["merge_method"], row["task"]) for row in rows] == [
         ("CoM (R)", "a"),
         ("CoM (R)", "b"),

@@ -1,7 +1,8 @@
 """Tables from records, with the arithmetic done by hand."""
 
+from trap2 import artifacts
 from trap2.report.summary import summary
-from trap2.report.tables import cell_rows, merging_rows, standalone_rows
+from trap2.report.tables import cell_rows, complete_rows, merging_rows, standalone_rows
 
 FACTS = {"suite": "demo", "backbone": "ViT-demo", "release": "lora"}
 
@@ -61,3 +62,48 @@ def test_summary_says_whose_numbers_they_are():
     assert "95 % of fine-tuned" in text
     assert "lower in 1 of 1 columns" in text
     assert "loses 64 %" in text
+
+
+def test_complete_rows_have_a_column_a_protected_task():
+    rows = complete_rows(MERGES, ["a", "b"], ["TA-Full"])
+    assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
+    assert rows[0] == FACTS | {
+        "merge_method": "TA",
+        "merge_space": "Full",
+        "protection": "unprotected",
+        "average": "70.000",
+    }
+    assert (rows[1]["a"], rows[1]["b"], rows[1]["average"]) == ("15.000", "35.500", "25.250")
+
+
+SUITE = {
+    "tasks": ["digits", "letters"],
+    "protections": ["trap2"],
+    "backbones": {
+        "V": {"architecture": {"vision_cfg": {}}},
+        "C": {"architecture": {"vision_cfg": {"timm_model_name": "convnext_tiny"}}},
+    },
+    "releases": {"lora": {"backbones": ["C", "V"]}},
+    "figures": {"task": "digits", "backbone": "V"},
+}
+
+
+def test_which_backbone_a_table_shows():
+    assert {n: artifacts.table_backbones(SUITE, n) for n in (2, 7, 8, 9, 10)} == {
+        2: ["C", "V"],
+        7: ["V"],
+        8: [],
+        9: ["C"],
+        10: [],
+    }
+    assert artifacts.figure_pair(SUITE) == ("digits", "letters")
+
+
+def test_why_a_table_is_missing():
+    found = {n: artifacts.table_objection("demo", SUITE, n) for n in artifacts.TABLES}
+    assert {n for n, reason in found.items() if reason} == {3, 4, 8, 10}
+    assert "second ViT" in found[8]
+    assert "whole checkpoints" in found[10]
+    unfit = SUITE | {"figures": {"task": "digits", "backbone": "W"}}
+    assert "figures.backbone = W" in artifacts.table_objection("demo", unfit, 6)
+    assert "TRAP²" in artifacts.figure_objection("demo", SUITE | {"protections": []})

@@ -65,6 +65,7 @@ DEFAULT_ARTIFACTS = [
 ]
 if "full" in suite_of(config["suite"])["releases"]:
     DEFAULT_ARTIFACTS += ["table3.csv", "table4.csv"]
+PUBLISHED = [f"config/published/table{number}.csv" for number in artifacts.TABLES]
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
     "full": ["model.safetensors", "update.json"],
@@ -323,3 +324,23 @@ onstart:
     # A Snakemake that was killed leaves its cluster jobs running; a second job for the same
     # file would write it at the same time.
     cluster.refuse_beside_running_jobs(Path.cwd())
+
+
+def claimed_tables(suite):
+    """The tables and figures that claims are tested on; figures where the suite has them."""
+    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    names = [f"table{n}" for n in artifacts.TABLES] + [f"figure{n}" for n in figures]
+    return [f"results/{suite}/{name}.csv" for name in names]
+
+
+def all_artifacts(suite):
+    """Everything that a suite can show, on request: tables, figures, comparison."""
+    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    return [
+        *DEFAULT_ARTIFACTS,
+        *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
+        *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
+        "claims.csv",
+        "comparison.csv",
+        "comparison.md",
+    ]

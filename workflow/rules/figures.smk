@@ -130,6 +130,7 @@ rule plot_figure6:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        cells=lambda w: artifacts.data_columns(suite_of(w)),
         code=code("plot_figure6.py"),
     message:
         "Plot Figure 6 of the {wildcards.suite} suite: weights of Chain of Merges"

@@ -8,7 +8,7 @@ from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.merges]
-    rows = coefficient_rows(records)
+    rows = coefficient_rows(records, snakemake.params.cells)
     about = f"{records[0]['suite']} suite, {records[0]['backbone']}"
     figure = figure6(rows, snakemake.params.tasks, add_caption_notes(about, records))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])

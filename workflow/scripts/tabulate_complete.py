@@ -10,7 +10,7 @@ with job.running(snakemake) as say:
         columns, rows = explanation(suite, number, snakemake.params.objection)
     else:
         merges = [files.read_json(path) for path in snakemake.input.merges]
-        rows = complete_rows(merges, snakemake.params.tasks)
+        rows = complete_rows(merges, snakemake.params.tasks, snakemake.params.cells)
         columns = [*COMPLETE_KEYS, *snakemake.params.tasks, "average"]
         columns = add_notes(columns, rows, merges)
     files.write_csv(snakemake.output.table, columns, rows)

@@ -9,13 +9,13 @@ with job.running(snakemake) as say:
     if snakemake.params.objection:
         columns, rows = explanation(suite, number, snakemake.params.objection)
     else:
+        cells = snakemake.params.cells
         merges = [files.read_json(path) for path in snakemake.input.merges]
         if number == 5:
-            cells = list(merges[0]["cells"])
             rows = merging_rows(merges, cells)
             columns = ["suite", "backbone", "release", "protection", *cells]
         else:
-            rows = complete_rows(merges, snakemake.params.tasks)
+            rows = complete_rows(merges, snakemake.params.tasks, cells)
             columns = [*COMPLETE_KEYS, *snakemake.params.tasks, "average"]
         columns = add_notes(columns, rows, merges)
     files.write_csv(snakemake.output.table, columns, rows)

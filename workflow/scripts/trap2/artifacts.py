@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trap2.configuration import family_of
+from trap2.data_columns import data_column
 
 Suite = Mapping[str, Any]
 
@@ -102,6 +103,12 @@ def figure_objection(name: str, suite: Suite) -> str | None:
     if "trap2" not in suite["protections"]:
         return f"the figures show TRAP², which is none of the protections of '{name}'"
     return None
+
+
+def data_columns(suite: Suite) -> list[str]:
+    """The columns of Table 5."""
+    data = suite["merging"]["data"]
+    return [data_column(m, sampling) for m in data["methods"] for sampling in data["samplings"]]
 
 
 def figure_pair(suite: Suite) -> tuple[str, str]:

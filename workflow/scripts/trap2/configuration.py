@@ -13,17 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 
 from trap2.data.catalogue import load_catalogue
-from trap2.problems import choice, describe, message
+from trap2.problems import choice, message
 from trap2.protect.catalogue import DEFENSES, objection
-
-SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-
-
-class ConfigurationError(ValueError):
-    """The configuration cannot be used; the message lists every problem."""
+from trap2.schema import ConfigurationError, checked
 
 
 def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
@@ -36,14 +30,14 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: a key is unknown or a value is not allowed.
     """
-    checked = _checked(config, "config.schema.yaml", "config/config.yaml")
+    settings = checked(config, "config.schema.yaml", "config/config.yaml")
     available = sorted(path.stem for path in suites.glob("*.yaml"))
-    problems = list(_download_problems(checked))
-    if checked["suite"] not in available:
-        problems.append(choice("suite", checked["suite"], available, "a file of config/suites"))
+    problems = list(_download_problems(settings))
+    if settings["suite"] not in available:
+        problems.append(choice("suite", settings["suite"], available, "a file of config/suites"))
     if problems:
         raise ConfigurationError(message("config/config.yaml", problems))
-    return checked
+    return settings
 
 
 def suites_from(source: str, suites: Path) -> list[str]:
@@ -86,7 +80,7 @@ def load_suite(name: str, suites: Path, catalogue: str | Path | None = None) -> 
         content = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
-    suite = _checked(content, "suite.schema.yaml", source)
+    suite = checked(content, "suite.schema.yaml", source)
     problems = list(_suite_problems(suite, catalogue))
     if problems:
         raise ConfigurationError(message(source, problems))
@@ -170,32 +164,6 @@ def merged_protections_of(suite: Mapping[str, Any], release: str, backbone: str)
     """Which of :func:`protections_of` are merged; the unprotected update always is."""
     merged = ["unprotected", *suite["merging"].get("protections", suite["protections"])]
     return [name for name in protections_of(suite, release, backbone) if name in merged]
-
-
-def _checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
-    schema = yaml.safe_load((SCHEMAS / schema_name).read_text("utf-8"))
-    validator = Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.path])
-    if errors:
-        raise ConfigurationError(message(source, [describe(error) for error in errors]))
-    return _with_defaults(content, schema, schema)
-
-
-def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | schema
-    if not isinstance(value, Mapping):
-        return value
-    filled = dict(value)
-    for key, part in schema.get("properties", {}).items():
-        if key not in filled and "default" in part:
-            filled[key] = part["default"]
-    extra = schema.get("additionalProperties")
-    for key, item in filled.items():
-        part = schema.get("properties", {}).get(key, extra)
-        if isinstance(part, Mapping):
-            filled[key] = _with_defaults(item, part, root)
-    return filled
 
 
 def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -21,7 +21,6 @@ from trap2.seeding import numpy_generator
 from trap2.sweep import AppliedUpdate
 from trap2.updates import Update
 
-SAMPLING_LETTERS = {"random": "R", "class-stratified": "C"}
 _BATCH = 50
 
 
@@ -45,11 +44,6 @@ DATA_METHODS: dict[str, DataMethod] = {
     "RegMean": DataMethod("Jin et al., 2023, arXiv:2212.09849", False, "equal"),
     "CoM": DataMethod("Buzzega et al., 2025, arXiv:2508.21421", True, "trace"),
 }
-
-
-def data_column(method: str, sampling: str) -> str:
-    """A cell's name as in the paper's Table 5: ``RegMean (R)``."""
-    return f"{method} ({SAMPLING_LETTERS[sampling]})"
 
 
 def proxy_batches(

@@ -102,24 +102,23 @@ def _pair_facts(record: Record, pair: Record) -> Row:
     }
 
 
-def coefficient_rows(merges: Iterable[Record]) -> list[Row]:
+def coefficient_rows(merges: Iterable[Record], cells: Iterable[str]) -> list[Row]:
     """Figure 6: the weights that Chain of Merges gives the tasks, means over the layers.
 
     ``normalised`` divides by the weight of the same task in the unprotected merge.
 
     Args:
         merges: the data merges of one backbone, the unprotected one among them.
+        cells: their cells, in the figure's order; those of other mergers are left out.
     """
-    records = list(merges)
+    records, methods = list(merges), [cell for cell in cells if cell.startswith(COM)]
     plain = next(record for record in records if record["protection"] == "unprotected")
     rows = []
     for record in records:
         if record is plain:
             continue
-        for method, cell in record["cells"].items():
-            if not method.startswith(COM):
-                continue
-            found, base = _shares(cell), _shares(plain["cells"][method])
+        for method in methods:
+            found, base = _shares(record["cells"][method]), _shares(plain["cells"][method])
             for task, share in found.items():
                 rows.append(
                     _facts(record)

@@ -26,7 +26,7 @@ def figure3(rows: Sequence[Row], zero_shot: Mapping[str, float], about: str) -> 
         zero_shot: the base model's test accuracy in percent, by task.
         about: suite and backbone, for the caption.
     """
-    figure, (axes,) = style.panels(1, 1, 4.6, 3.3)
+    figure, (axes,) = style.panels(1, 1, 5.0, 3.3)
     betas = [row["beta"] for row in rows]
     titles = {side: task_title(rows[0][f"{side}_task"]) for side in SIDE_CURVES}
     labels = {
@@ -145,6 +145,8 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
         axes.set_yticks([0, 1, 10], ["0", "1", "10"])
         axes.set_yticks([], minor=True)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        if place // count == count - 1:
+            axes.set_xlabel("β", labelpad=1)
         axes.tick_params(
             labelleft=place % count == 0,
             labelbottom=place // count == count - 1,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from trap2.data_columns import data_column
 from trap2.report.tables import percent
 
 Row = Mapping[str, str]
-SAMPLINGS = {"random": "R", "class-stratified": "C"}
 STATISTICS = ("V_norm", "dL_mid_mean", "dL_mid_max")
 
 
@@ -50,7 +50,7 @@ def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def method_of(entry: Row) -> str:
     """A merging method's name, with R or C where it samples data."""
     method = entry.get("merge_method") or entry["method"]
-    return f"{method} ({SAMPLINGS[entry['sampling']]})" if entry.get("sampling") else method
+    return data_column(method, entry["sampling"]) if entry.get("sampling") else method
 
 
 def _column(kind: str, entry: Row) -> str:

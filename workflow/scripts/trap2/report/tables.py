@@ -94,7 +94,9 @@ def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dic
 COMPLETE_KEYS = ["suite", "backbone", "release", "merge_method", "merge_space", "protection"]
 
 
-def complete_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dict[str, str]]:
+def complete_rows(
+    merges: Iterable[Mapping[str, Any]], tasks: list[str], cells: list[str]
+) -> list[dict[str, str]]:
     """Tables 7 to 11: accuracy after merging, one column a protected task.
 
     Nothing is protected in the unprotected merge: its row has an average alone.
@@ -102,13 +104,15 @@ def complete_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list
     Args:
         merges: merge files of one release; their cells name ``merge_method`` and ``merge_space``.
         tasks: the columns.
+        cells: the merges' cells, in the rows' order.
     """
     rows = []
     for (suite, backbone, release), members in group(
         merges, ("suite", "backbone", "release")
     ).items():
         facts = {"suite": suite, "backbone": backbone, "release": release}
-        for column, cell in members[0]["cells"].items():
+        for column in cells:
+            cell = members[0]["cells"][column]
             cell_facts = {key: cell[key] for key in ("merge_method", "merge_space")}
             for (protection,), trials in group(members, ("protection",)).items():
                 averages = {m["protected_task"]: merge_average(m["cells"][column]) for m in trials}

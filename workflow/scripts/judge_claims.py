@@ -1,0 +1,20 @@
+"""Put the paper's claims to the test on a suite's tables and on the published ones."""
+
+from pathlib import Path
+
+from trap2 import files, job
+from trap2.artifacts import TABLES
+from trap2.report.claims import COLUMNS, claim_rows, load_claims
+from trap2.report.published import published_rows
+
+with job.running(snakemake) as say:
+    tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}
+    published = {
+        f"table{n}": published_rows(n, TABLES[n].kind, files.read_csv(path))
+        for n, path in zip(TABLES, snakemake.input.published, strict=True)
+    }
+    claims = load_claims(snakemake.input.claims)
+    rows = claim_rows(snakemake.wildcards.suite, claims, tables, published)
+    files.write_csv(snakemake.output.claims, COLUMNS, rows)
+    for row in rows:
+        say(f"{row['claim']}: {row['verdict']} ({row['held']} of {row['of']})")

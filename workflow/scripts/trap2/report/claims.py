@@ -1,0 +1,193 @@
+"""The paper's claims as data, and what a run's tables say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trap2.problems import message
+from trap2.report.tables import group
+from trap2.schema import ConfigurationError, checked
+
+Row = Mapping[str, str]
+Tables = Mapping[str, Sequence[Row]]
+HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
+COLUMNS = [
+    *("suite", "claim", "verdict", "held", "of", "margin", "published", "source", "table"),
+    *("statement", "reason", "tried"),
+]
+
+_RELATIONS: dict[str, Callable[[float, float, float], bool]] = {
+    "below": lambda left, right, factor: left < factor * right,
+    "above": lambda left, right, factor: left > factor * right,
+    "at_least": lambda left, right, factor: left >= factor * right,
+    "at_most": lambda left, right, factor: left <= factor * right,
+    "within": lambda left, right, factor: abs(left - right) <= factor * abs(right),
+}
+
+
+class Untestable(ValueError):
+    """A claim that a run's tables cannot answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says about a claim.
+
+    Attributes:
+        verdict: ``holds``, ``does not hold`` or ``not tested``.
+        held: comparisons in which the relation holds.
+        count: all comparisons.
+        margin: the least favourable left side divided by its right side (without a right side to
+            divide by, the left side itself).
+        reason: why it was not tested.
+    """
+
+    verdict: str
+    held: int = 0
+    count: int = 0
+    margin: float | None = None
+    reason: str = ""
+
+
+def judge(claim: Mapping[str, Any], tables: Tables) -> Verdict:
+    """Put a claim to the test.
+
+    Args:
+        claim: an entry of ``config/claims.yaml``.
+        tables: rows of each table or figure by its name; one that is missing, or that says
+            ``not_applicable``, leaves the claim untested.
+    """
+    test = claim["test"]
+    try:
+        comparisons = list(_comparisons(claim["table"], test, tables))
+        if not comparisons:
+            raise Untestable(f"{claim['table']} has no row that the test asks for")
+    except Untestable as error:
+        return Verdict(UNTESTED, reason=str(error))
+    relation, factor = _RELATIONS[test["relation"]], test["factor"]
+    held = [relation(left, right, factor) for left, right in comparisons]
+    enough = sum(held) >= test["share"] * len(held)
+    ratios = [left / right if right else left for left, right in comparisons]
+    if test["relation"] == "within":
+        margin = max(ratios, key=lambda ratio: abs(ratio - 1))
+    else:
+        margin = max(ratios) if test["relation"] in {"below", "at_most"} else min(ratios)
+    return Verdict(HOLDS if enough else FAILS, sum(held), len(held), margin)
+
+
+def claim_rows(
+    suite: str, claims: Sequence[Mapping[str, Any]], tables: Tables, published: Tables
+) -> list[dict[str, str]]:
+    """A row a claim, with the run's verdict and that of the published numbers."""
+    rows = []
+    for claim in claims:
+        found = judge(claim, tables)
+        margin = "" if found.margin is None else f"{found.margin:.3f}"
+        rows.append(
+            {"suite": suite, "claim": claim["id"], "verdict": found.verdict}
+            | {"held": str(found.held), "of": str(found.count), "margin": margin}
+            | {"published": judge(claim, published).verdict, "source": claim["source"]}
+            | {"table": claim["table"], "statement": claim["claim"], "reason": found.reason}
+            | {"tried": claim["tried"].get(suite, "") if found.verdict == FAILS else ""}
+        )
+    return rows
+
+
+def _table(name: str, tables: Tables) -> Sequence[Row]:
+    rows = tables.get(name)
+    if not rows:
+        raise Untestable(f"the run has no {name}")
+    if "not_applicable" in rows[0]:
+        raise Untestable(rows[0]["not_applicable"])
+    return rows
+
+
+def _comparisons(
+    name: str, test: Mapping[str, Any], tables: Tables
+) -> Iterator[tuple[float, float]]:
+    rows = _table(name, tables)
+    if test["kind"] == "rows":
+        yield from _row_comparisons(rows, test, tables)
+        return
+    for row in rows:
+        if _fits(row, test.get("where", {})) and all(
+            float(row[key]) <= limit for key, limit in test.get("at_most", {}).items()
+        ):
+            right = float(row[test["right"]]) if "right" in test else float(test["value"])
+            yield from ((float(row[column]), right) for column in test["left"])
+
+
+def _row_comparisons(
+    rows: Sequence[Row], test: Mapping[str, Any], tables: Tables
+) -> Iterator[tuple[float, float]]:
+    keys = tuple(test["by"])
+    against = {k: v for k, v in test["against"].items() if k not in {"table", "column"}}
+    others = _table(test["against"]["table"], tables) if "table" in test["against"] else rows
+    references = group((row for row in others if _fits(row, against)), keys)
+    for row in rows:
+        if not _fits(row, test["of"]):
+            continue
+        if not (found := references.get(tuple(row[key] for key in keys))):
+            continue
+        for column in test.get("columns") or _numeric_columns(row):
+            other = test["against"].get("column", column)
+            yield float(row[column]), float(found[0][other])
+
+
+def _numeric_columns(row: Row) -> list[str]:
+    return [name for name, value in row.items() if _is_number(value)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fits(row: Row, wanted: Mapping[str, Any]) -> bool:
+    """Whether a row has the wanted values; ``{column}`` stands for that column's value."""
+    for key, value in wanted.items():
+        text = str(value)
+        if text.startswith("{"):
+            text = row[text[1:-1]]
+        if row.get(key) != text:
+            return False
+    return True
+
+
+def load_claims(path: str | Path) -> list[dict[str, Any]]:
+    """The claims to test, with defaults filled in.
+
+    Raises:
+        ConfigurationError: the file is not YAML, a key is unknown, a value is not allowed, or
+            two claims have one id.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not valid YAML: {error}") from None
+    claims = checked(content, "claims.schema.yaml", str(path))["claims"]
+    problems = list(_claim_problems(claims))
+    if problems:
+        raise ConfigurationError(message(str(path), problems))
+    return claims
+
+
+def _claim_problems(claims: list[dict[str, Any]]) -> Iterator[str]:
+    needed = {"rows": ("of", "against", "by"), "columns": ("left",)}
+    for number, claim in enumerate(claims):
+        if claim["id"] in {other["id"] for other in claims[:number]}:
+            yield f"claims[{number}].id is '{claim['id']}', which another claim has. Rename it"
+        test = claim["test"]
+        for key in needed[test["kind"]]:
+            if key not in test:
+                yield f"claims[{number}].test.{key} is missing; a test of {test['kind']} needs it"
+        if test["kind"] == "columns" and ("right" in test) == ("value" in test):
+            yield f"claims[{number}].test compares with right, a column, or value; give one"
