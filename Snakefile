@@ -11,13 +11,18 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/model.smk"
-include: "workflow/rules/finetune.smk"
-include: "workflow/rules/protect.smk"
+if not RELEASED:
+
+    include: "workflow/rules/model.smk"
+    include: "workflow/rules/finetune.smk"
+    include: "workflow/rules/protect.smk"
+
+
 include: "workflow/rules/merge.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/theory.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/release.smk"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import artifacts, cluster, configuration, provenance
+from trap2 import artifacts, bundle, cluster, configuration, provenance
 from trap2.data import catalogue
+from trap2.files import FileError
 from trap2.protect.catalogue import DEFENSES, objection
 
 SUITES = ROOT / "config" / "suites"
@@ -32,6 +33,14 @@ try:
 except configuration.ConfigurationError as error:
     sys.exit(str(error))
 suite_of(config["suite"])
+RELEASED = config["checkpoints"] == "released"
+if RELEASED:
+    try:
+        reason = bundle.objection(config["suite"], suite_of(config["suite"]), config["seed"])
+    except FileError as error:
+        sys.exit(str(error))
+    if reason is not None:
+        sys.exit(reason)
 DATASETS = catalogue.load_rows(config.get("catalogue"))
 
 
@@ -130,19 +139,44 @@ def preparation_settings(wildcards):
     return settings
 
 
+def checkpoint(path):
+    """Where a checkpoint, head or record is read from: made by this run, or released in data/."""
+    if not RELEASED:
+        return path
+    try:
+        return bundle.released_file(path)
+    except FileError as error:
+        sys.exit(str(error))
+
+
+def tower(wildcards):
+    """The base's vision tower W0."""
+    return checkpoint(f"results/{wildcards.suite}/{wildcards.backbone}/tower.safetensors")
+
+
 def heads(wildcards):
     """The zero-shot heads of all tasks of a backbone."""
     folder = f"results/{wildcards.suite}/{wildcards.backbone}/heads"
-    return [f"{folder}/{task}.safetensors" for task in suite_of(wildcards)["tasks"]]
+    return [checkpoint(f"{folder}/{task}.safetensors") for task in suite_of(wildcards)["tasks"]]
 
 
 def update_files(wildcards, task, protection):
-    """The files of one released update."""
+    """The files of one update in the release format of a job."""
     w = wildcards
-    return [
-        f"results/{w.suite}/{w.backbone}/{w.release}/{task}/{protection}/{name}"
-        for name in UPDATE_FILES[w.release]
-    ]
+    folder = f"results/{w.suite}/{w.backbone}/{w.release}/{task}/{protection}"
+    return [checkpoint(f"{folder}/{name}") for name in UPDATE_FILES[w.release]]
+
+
+def adapter_of(wildcards, task, protection):
+    """The files of one adapter, for jobs that know no other release format."""
+    folder = f"results/{wildcards.suite}/{wildcards.backbone}/lora/{task}/{protection}"
+    return [checkpoint(f"{folder}/{name}") for name in UPDATE_FILES["lora"]]
+
+
+def adapter_files(wildcards, protection):
+    """The files of all tasks' adapters with one protection, task by task."""
+    tasks = suite_of(wildcards)["tasks"]
+    return [file for task in tasks for file in adapter_of(wildcards, task, protection)]
 
 
 def update_records(wildcards, protection):
@@ -232,7 +266,7 @@ def merges(suite, release, backbones=None):
 def records(suite, release):
     """The records of all released updates of a suite and release."""
     return [
-        f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json"
+        checkpoint(f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json")
         for backbone in backbones_of(suite, release)
         for protection in protections_of(suite, release, backbone)
         for task in suite_of(suite)["tasks"]
@@ -242,7 +276,7 @@ def records(suite, release):
 def zero_shot_records(suite, release):
     """The zero-shot scores that go with a suite's updates."""
     return [
-        f"results/{suite}/{backbone}/heads/{task}.json"
+        checkpoint(f"results/{suite}/{backbone}/heads/{task}.json")
         for backbone in backbones_of(suite, release)
         for task in suite_of(suite)["tasks"]
     ]
@@ -317,7 +351,7 @@ def figure_zero_shot(suite):
     """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
     figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
     ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
-    return [f"results/{suite}/{figures['backbone']}/heads/{task}.json" for task in ordered]
+    return [checkpoint(f"results/{suite}/{figures['backbone']}/heads/{task}.json") for task in ordered]
 
 
 onstart:
@@ -340,7 +374,61 @@ def all_artifacts(suite):
         *DEFAULT_ARTIFACTS,
         *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
         *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
+        *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
         "claims.csv",
         "comparison.csv",
         "comparison.md",
     ]
+
+
+def released_checkpoints(suite):
+    """What `snakemake release` copies into the bundle: bases, heads and the formats' updates."""
+    formats = [release for release in config["bundle"] if release in suite_of(suite)["releases"]]
+    folder = f"results/{suite}"
+    models = [
+        file
+        for backbone in suite_of(suite)["backbones"]
+        for file in (
+            f"{folder}/{backbone}/tower.safetensors",
+            f"{folder}/{backbone}/base.json",
+            *(
+                f"{folder}/{backbone}/heads/{task}.{ending}"
+                for task in suite_of(suite)["tasks"]
+                for ending in ("safetensors", "json")
+            ),
+        )
+    ]
+    updates = [
+        str(Path(record).parent / name)
+        for release in formats
+        for record in records(suite, release)
+        for name in UPDATE_FILES[release]
+    ]
+    return models + updates
+
+
+def split_files(suite):
+    """The split indices of all tasks of a suite, at each of its resolutions."""
+    resolutions = {b["resolution"] for b in suite_of(suite)["backbones"].values()}
+    return [
+        f"results/{suite}/data/{task}/{resolution}/splits.json"
+        for task in suite_of(suite)["tasks"]
+        for resolution in sorted(resolutions)
+    ]
+
+
+def released_splits(suite):
+    """The released counterparts of :func:`split_files`."""
+    places = (Path(path).parts[-3:-1] for path in split_files(suite))
+    return [
+        checkpoint(f"results/{suite}/splits/{task}-{resolution}.json")
+        for task, resolution in places
+    ]
+
+
+REFERENCE_TABLES = ("table1.csv", "table2.csv", "cells.csv")
+
+
+def reference_tables(suite):
+    """The tables that came with the released checkpoints."""
+    return [checkpoint(f"results/{suite}/reference/{name}") for name in REFERENCE_TABLES]

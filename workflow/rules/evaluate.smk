@@ -8,7 +8,7 @@
 rule profile_scales:
     """Score every task's update at a grid of scales, W0 + s·ΔW."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
@@ -46,23 +46,15 @@ rule profile_scales:
 rule sweep_pairs:
     """Mix every task's protected adapter with every other task's unprotected one."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
             for task in suite_of(w)["tasks"]
             for file in prepared(w.suite, w.backbone, task, ["test"])
         ],
-        protected=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/{w.protection}/{name}"
-            for task in suite_of(w)["tasks"]
-            for name in UPDATE_FILES["lora"]
-        ],
-        unprotected=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/{name}"
-            for task in suite_of(w)["tasks"]
-            for name in UPDATE_FILES["lora"]
-        ],
+        protected=lambda w: adapter_files(w, w.protection),
+        unprotected=lambda w: adapter_files(w, "unprotected"),
     output:
         # One job for all ordered pairs: loading the model and the data costs more than a pair.
         pairs="results/{suite}/{backbone}/lora/pairs/{protection}.json",

@@ -22,7 +22,7 @@ rule plot_figure2:
         mem_mb=1000,
         runtime=10,
     params:
-        figures=lambda w: suite_of(w)["figures"],
+        task=lambda w: suite_of(w)["figures"]["task"],
         code=code("plot_figure2.py"),
     message:
         "Plot Figure 2 of the {wildcards.suite} suite: loss and accuracy over the scale"
@@ -50,7 +50,6 @@ rule plot_figure5:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
-        figures=lambda w: suite_of(w)["figures"],
         code=code("plot_figure5.py"),
     message:
         "Plot Figure 5 of the {wildcards.suite} suite: the uniform-averaging proxy"

@@ -7,7 +7,7 @@ from trap2.report.figures import figure2
 from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:
-    task = snakemake.params.figures["task"]
+    task = snakemake.params.task
     records = [files.read_json(path) for path in snakemake.input.profiles]
     profiles = {record["protection"]: record["profiles"][task] for record in records}
     zero_shot = files.read_json(snakemake.input.zero_shot)["test"]["accuracy"]

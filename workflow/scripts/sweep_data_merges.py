@@ -3,9 +3,9 @@
 import time
 
 from trap2 import files, job, released
-from trap2.data_columns import data_column
 from trap2.cells import Scorer, open_tasks
 from trap2.data_cells import data_cell, proxy_batches
+from trap2.data_columns import data_column
 from trap2.provenance import versions
 
 with job.running(snakemake) as say:

@@ -1,0 +1,63 @@
+"""Measure what Theorems A.2 and A.4 speak of: slopes and curvatures of every update and pair."""
+
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.analysis.measure import Landscape, sampled_loss
+from trap2.clip.heads import read_head
+from trap2.provenance import versions
+from trap2.seeding import numpy_generator
+
+with job.running(snakemake) as say:
+    params = snakemake.params
+    device = job.device(params.device, snakemake.threads)
+    data = list(snakemake.input.data)
+    losses = {
+        Path(path).stem: sampled_loss(
+            released.open_task(data, Path(path).stem, "test"),
+            read_head(path),
+            params.logit_scale,
+            params.images,
+            numpy_generator(params.seed, "curvature sample", Path(path).stem),
+            device,
+        )
+        for path in snakemake.input.heads
+    }
+    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    landscape = Landscape(tower, losses)
+    protected, unprotected = (
+        dict(zip(params.tasks, released.load_updates(paths, snakemake.input.tower), strict=True))
+        for paths in (snakemake.input.protected, snakemake.input.unprotected)
+    )
+    sides = {"protected": protected, "unprotected": unprotected}
+    updates, slopes = [], {}
+    for task in params.tasks:
+        for side, adapters in sides.items():
+            slopes[side, task] = landscape.gradient(adapters[task], task)
+        updates += [{"task": task} | each for each in landscape.scaling(protected[task], task)]
+        say(f"{task}: gradient {slopes['protected', task]:.3g}")
+    pairs = []
+    for first in params.tasks:
+        for second in params.tasks:
+            if first == second:
+                continue
+            names = {"protected_task": first, "unprotected_task": second}
+            one, two = protected[first], unprotected[second]
+            for side, task, own, other in (
+                ("protected", first, one, two),
+                ("unprotected", second, two, one),
+            ):
+                found = landscape.damage(own, other, task, slopes[side, task])
+                pairs.append(names | {"side": side} | found)
+        say(f"{first}: measured with every other task")
+    record = {
+        **dict(snakemake.wildcards),
+        "release": "lora",
+        "images": params.images,
+        "updates": updates,
+        "pairs": pairs,
+        "device": device.type,
+        "versions": versions(),
+        "notes": released.notes(data),
+    }
+    files.write_json(snakemake.output.curvature, record)
