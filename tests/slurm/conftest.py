@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 
@@ -56,6 +57,8 @@ class Run:
 class Started:
     """A command that runs; what it prints goes to a file."""
 
+    all: ClassVar[list[Started]] = []
+
     def __init__(self, command: tuple[str, ...], folder: Path, environment: dict[str, str]) -> None:
         handle, name = tempfile.mkstemp(dir=folder.parent, suffix=".out")
         self._output = Path(name)
@@ -64,18 +67,29 @@ class Started:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
             )
+        self.all.append(self)
 
     def output(self) -> str:
         return self._output.read_text("utf-8")
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), if it still runs."""
+        self.process.kill()
+        self.process.wait()
 
     def wait(self) -> Run:
         try:
             code = self.process.wait(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             pytest.fail(f"no end after {PATIENCE_SECONDS} s:\n{self.output()}")
         return Run(code, self.output(), time.monotonic() - self._began)
+
+
+def kill_started() -> None:
+    """End whatever was started and still runs."""
+    for started in Started.all:
+        started.kill()
 
 
 @dataclass(frozen=True)
@@ -111,13 +125,11 @@ class Clone:
         return "".join(p.read_text("utf-8") for p in sorted(self.folder.glob(pattern)))
 
 
-def clone_to(folder: Path, environment: dict[str, str]) -> Clone:
-    subprocess.run(("git", "clone", "--quiet", str(PROJECT), str(folder)), check=True)
-    # Jobs find the interpreter of these tests, as a user's find that of `make env`.
+def environment_on(cluster: slurm.Cluster | None) -> dict[str, str]:
+    """The environment of a user after `make env`, on a cluster's login node or without one."""
+    environment = dict(os.environ) if cluster is None else cluster.environment
     programs = str(Path(sys.executable).parent)
-    return Clone(
-        folder, environment | {"PATH": f"{programs}{os.pathsep}{environment.get('PATH', '')}"}
-    )
+    return environment | {"PATH": f"{programs}{os.pathsep}{environment['PATH']}"}
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +142,8 @@ def cluster() -> Iterator[slurm.Cluster]:
         made.start()
         yield made
     finally:
+        # Or else they would submit again what is cancelled.
+        kill_started()
         made.stop()
         shutil.rmtree(made.folder)
 
@@ -139,6 +153,7 @@ def folder() -> Iterator[Path]:
     """A folder for clones, outside of any repository."""
     made = Path(tempfile.mkdtemp(prefix="slurm-clones-"))
     yield made
+    kill_started()
     shutil.rmtree(made)
 
 
@@ -147,8 +162,9 @@ def new_clone(folder) -> Callable[..., Clone]:
     """Make a fresh clone: its name, and the cluster whose login node it is on."""
 
     def make(name: str, on: slurm.Cluster | None = None) -> Clone:
-        environment = dict(os.environ) if on is None else on.environment
-        return clone_to(folder / name, environment)
+        place = folder / name
+        subprocess.run(("git", "clone", "--quiet", str(PROJECT), str(place)), check=True)
+        return Clone(place, environment_on(on))
 
     return make
 
@@ -160,6 +176,23 @@ def local(new_clone) -> tuple[Clone, Run]:
     run = clone.succeed(*LOCAL, TABLES[1], "--config", "suite=smoke")
     clone.succeed(*LOCAL, *TABLES, "--config", "suite=smoke")
     return clone, run
+
+
+@pytest.fixture(scope="session")
+def prepared(folder, local, cluster) -> Callable[[str], Clone]:
+    """Make a clone on the cluster that has data, base and heads, and nothing trained."""
+
+    def make(name: str) -> Clone:
+        reference, _ = local
+        # copy2 keeps modification times, so that nothing looks newer than it is.
+        place = shutil.copytree(reference.folder, folder / name, copy_function=shutil.copy2)
+        for path in (*place.glob("results/*.*"), *place.glob("results/smoke/*.*")):
+            path.unlink()
+        shutil.rmtree(place / "results/smoke/ViT-demo/lora")
+        shutil.rmtree(place / "logs")
+        return Clone(place, environment_on(cluster))
+
+    return make
 
 
 @pytest.fixture(scope="session")

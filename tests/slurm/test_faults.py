@@ -4,9 +4,7 @@ The faults of one run happen one after the other, in the order of the jobs.  Som
 down in the clone, so that a fault meets them at work; what they compute stays the same.
 """
 
-import os
 import re
-import signal
 import time
 
 import pytest
@@ -16,79 +14,85 @@ TABLES = ("results/table1.csv", "results/table2.csv", "results/cells.csv")
 SMOKE = ("--config", "suite=smoke")
 COMMAND = (*SLURM, *TABLES, *SMOKE)
 OUTAGE_SECONDS = 25
-LIMITS = ("runtime=sized(120, 480)", "runtime=sized(1, 480)")
 
 FAIL_ONCE = """
 mark = Path("failed-once")
-if snakemake.wildcards.task == "signs" and not mark.exists():
+if snakemake.wildcards.task == "satellite" and not mark.exists():
     mark.touch()
     raise SystemExit(1)
 
 with job.running"""
 SLOW_STEPS = """
-                if self.trap2 is not None and self.run.endswith(("shapes", "signs")):
-                    time.sleep(0.4 if self.run.endswith("shapes") else 0.15)
+                if self.trap2 is not None:
+                    time.sleep(0.4 if self.run.endswith("shapes") else 0.1)
                 losses = self._step()
 """
+ENOUGH, SHORT = (
+    "runtime=sized(120, 480)",
+    ('runtime=lambda w, attempt: attempt if w.task == "shapes" else 120'),
+)
 
 
 def wait_until(condition, seconds=240):
+    """Wait for a condition and return what it gives."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    return found
 
 
-def training(clone, cluster, task):
-    """The running TRAP² training of a task once it is in its steps."""
-    job = cluster.running("finetune_trap2", task)
-    log = clone.read(f"logs/smoke/finetune_trap2/*-{task}-*.log")
-    return job if job is not None and "loss" in log else None
+def training(clone, cluster, *tasks):
+    """The task and the job of a running TRAP² training that is in its steps."""
+    for task in tasks:
+        job = cluster.running("finetune_trap2", task)
+        log = clone.read(f"logs/smoke/finetune_trap2/*-{task}-*.log")
+        if job is not None and "loss" in log:
+            return task, job
+    return None
 
 
-def checkpoint(clone, task):
-    return clone.folder / (
-        f"results/smoke/ViT-demo/lora/{task}/trap2/lambda~0.1/.resume.safetensors"
-    )
+def adapter(clone, task):
+    return clone.folder / f"results/smoke/ViT-demo/lora/{task}/trap2/lambda~0.1"
 
 
 @pytest.fixture(scope="module")
-def clone(new_clone, cluster):
-    """A clone whose jobs fail once, are slow, or are given too little time."""
-    made = new_clone("faults", on=cluster)
-    made.edit("workflow/scripts/prepare_data.py", "\nwith job.running", FAIL_ONCE)
+def clone(prepared):
+    """A clone with a job that fails once, slow trainings, and one that has too little time."""
+    made = prepared("faults")
+    made.edit("workflow/scripts/finetune_unprotected.py", "\nwith job.running", FAIL_ONCE)
     step = "\n                losses = self._step()\n"
     made.edit("workflow/scripts/trap2/training.py", step, SLOW_STEPS)
-    # One minute in the first attempt; `shapes` needs two.
-    made.edit("workflow/rules/finetune.smk", *LIMITS)
+    made.edit("workflow/rules/finetune.smk", ENOUGH, SHORT)
     return made
 
 
 @pytest.fixture(scope="module")
 def survived(clone, cluster):
-    """What the run prints in which all goes wrong, and the log of the controller."""
+    """A run in which all goes wrong, and the task whose training was cancelled in it."""
     run = clone.start(*COMMAND)
 
-    wait_until(lambda: training(clone, cluster, "signs"))
-    cluster.run("scancel", training(clone, cluster, "signs").number)
-    wait_until(checkpoint(clone, "signs").exists, 30)
+    cancelled, job = wait_until(lambda: training(clone, cluster, "signs", "satellite"))
+    cluster.run("scancel", job.number)
+    wait_until((adapter(clone, cancelled) / ".resume.safetensors").exists, 30)
 
     before = cluster.unanswered()
     cluster.stop_controller()
     stopped = time.monotonic()
     # Snakemake asks for the state of its jobs meanwhile, or else this would show nothing.
-    wait_until(lambda: cluster.unanswered() > before, 120)
+    wait_until(lambda: cluster.unanswered() > before)
     time.sleep(max(0.0, OUTAGE_SECONDS - (time.monotonic() - stopped)))
     cluster.start_controller()
 
-    wait_until(lambda: cluster.running("finetune_unprotected"))
+    wait_until(lambda: "SLURM status is: 'TIMEOUT'" in run.output())
+    wait_until(lambda: cluster.running("finetune"))
     cluster.set_node("DOWN")
-    time.sleep(3)
+    time.sleep(5)
     cluster.set_node("RESUME")
 
     done = run.wait()
     assert done.code == 0, done.output
-    return done
+    return done, cancelled
 
 
 def test_the_tables_are_those_of_an_undisturbed_run(survived, clone, same_tables):
@@ -98,17 +102,17 @@ def test_the_tables_are_those_of_an_undisturbed_run(survived, clone, same_tables
 
 def test_a_job_that_fails_once_is_run_again(survived, clone):
     assert (clone.folder / "failed-once").exists()
-    assert "SLURM status is: 'FAILED'" in survived.output
+    assert "SLURM status is: 'FAILED'" in survived[0].output
 
 
 def test_a_cancelled_training_goes_on_from_its_checkpoint(survived, clone):
-    assert "SLURM status is: 'CANCELLED'" in survived.output
-    log = clone.read("logs/smoke/finetune_trap2/*-signs-*.log")
+    assert "SLURM status is: 'CANCELLED'" in survived[0].output
+    log = clone.read(f"logs/smoke/finetune_trap2/*-{survived[1]}-*.log")
     assert re.search(r"resuming from step [1-9]", log)
 
 
 def test_a_training_over_its_time_limit_goes_on_with_more_time(survived, clone):
-    assert "SLURM status is: 'TIMEOUT'" in survived.output
+    assert "SLURM status is: 'TIMEOUT'" in survived[0].output
     log = clone.read("logs/smoke/finetune_trap2/*-shapes-*.log")
     assert int(re.search(r"resuming from step (\d+)", log)[1]) > 30
 
@@ -126,13 +130,12 @@ def test_a_node_that_is_set_down_and_comes_back(survived, cluster):
 def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
     survived, clone, cluster, same_tables
 ):
-    clone.edit("workflow/rules/finetune.smk", *reversed(LIMITS))
-    slow = clone.folder / "results/smoke/ViT-demo/lora/signs/trap2/lambda~0.1"
+    slow = adapter(clone, "signs")
     before = {file.name: file.read_bytes() for file in slow.glob("adapter*")}
     for file in (*slow.glob("*.*"), *clone.folder.glob("logs/smoke/finetune_trap2/*-signs-*.log")):
         file.unlink()
     first = clone.start(*COMMAND)
-    wait_until(lambda: training(clone, cluster, "signs"))
+    _, job = wait_until(lambda: training(clone, cluster, "signs"))
 
     # Two people start the same run.
     second = clone.run(*COMMAND)
@@ -141,10 +144,8 @@ def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
     assert second.seconds < 60
     assert first.process.poll() is None
 
-    os.kill(first.process.pid, signal.SIGKILL)
-    first.process.wait()
-    job = training(clone, cluster, "signs")
-    assert job is not None, "a killed Snakemake leaves its jobs running"
+    first.kill()
+    assert training(clone, cluster, "signs"), "a killed Snakemake leaves its jobs running"
     locked = clone.run(*COMMAND)
     assert locked.code != 0
     assert "--unlock" in locked.output

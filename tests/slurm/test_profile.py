@@ -29,12 +29,10 @@ GPU_RULES = {
 
 
 def jobs_of(output: str) -> dict[str, dict[str, str]]:
-    """The resources of a dry run's rules, by rule, and whether they are `local`."""
+    """The resources of a dry run's jobs, by rule."""
     found = {}
-    pattern = r"^ *(local)?rule (\w+):\n(?:.*\n)*?.*resources: (.*)$"
-    for local, rule, text in re.findall(pattern, output, re.M):
-        resources = dict(pair.split("=", 1) for pair in text.split(", "))
-        found[rule] = resources | {"local": local}
+    for rule, text in re.findall(r"^ *rule (\w+):\n(?:.*\n)*?.*resources: (.*)$", output, re.M):
+        found[rule] = dict(pair.split("=", 1) for pair in text.split(", "))
     return found
 
 
@@ -82,7 +80,6 @@ def test_the_paper_suite_asks_for(paper, rule, memory, minutes):
 def test_every_rule_that_computes_on_a_device_has_a_gpu_and_no_other(everything):
     with_gpu = {rule for rule, resources in everything.items() if resources.get("gpu") == "1"}
     assert with_gpu >= GPU_RULES
-    assert not any(everything[rule]["local"] for rule in with_gpu)
     assert {"prepare_data", "select_lambda", "publish"} <= everything.keys() - with_gpu
 
 

@@ -1,0 +1,90 @@
+"""Jobs on a cluster: promised GPUs, and runs that would meet the jobs of an earlier one."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from snakemake_interface_common.exceptions import WorkflowError
+from trap2 import cluster, job
+
+
+def answering(tmp_path, monkeypatch, script):
+    """Put a squeue on PATH that runs a script."""
+    file = tmp_path / "squeue"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+def test_a_run_beside_jobs_of_the_same_folder_is_refused(tmp_path, monkeypatch):
+    lines = (
+        f"7|RUNNING|ann|{tmp_path}|rule_finetune_trap2_wildcards_paper_ViT-B-32_lora_dtd_0.01",
+        "8|RUNNING|ann|/elsewhere|rule_finetune_trap2_wildcards_paper_ViT-B-32_lora_dtd_0.01",
+        f"9|RUNNING|ann|{tmp_path}|(null)",
+        f"10|PENDING|bob|{tmp_path}|rule_heads_build_head",
+    )
+    answering(tmp_path, monkeypatch, f"printf '%s\\n' {' '.join(map(repr, lines))}")
+    with pytest.raises(WorkflowError) as caught:
+        cluster.refuse_beside_running_jobs(tmp_path)
+    message = str(caught.value)
+    assert "7 RUNNING finetune_trap2 paper_ViT-B-32_lora_dtd_0.01 (ann)" in message
+    assert "10 PENDING heads_build_head (bob)" in message
+    assert "scancel 7 10" in message
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo '7|RUNNING|ann|/elsewhere|rule_x'", ":"])
+def test_a_run_is_not_refused_without_reason(tmp_path, monkeypatch, script):
+    answering(tmp_path, monkeypatch, script)
+    cluster.refuse_beside_running_jobs(tmp_path)
+
+
+def test_a_machine_without_slurm_is_no_reason_either(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cluster.refuse_beside_running_jobs(tmp_path)
+
+
+def asking(tmp_path, device, **resources):
+    """What Snakemake gives to a script."""
+    return SimpleNamespace(
+        rule="build_head",
+        log=[str(tmp_path / "job.log")],
+        input=[],
+        output=[],
+        params={"device": device},
+        resources=resources,
+    )
+
+
+@pytest.mark.parametrize("resources", [{"gpu": 1}, {"gres": "gpu:a100:1"}])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_promised_gpu_that_is_not_there_ends_the_job(
+    tmp_path, monkeypatch, capsys, resources, device
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with (
+        pytest.raises(SystemExit) as ended,
+        job.running(asking(tmp_path, device, **resources)),
+    ):
+        pytest.fail("the work was begun")
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "promised a GPU" in said
+    assert "CUDA_VISIBLE_DEVICES: 3" in said
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "visible"),
+    [
+        ("cpu", {"gpu": 1}, False),
+        ("auto", {"gpu": 0}, False),
+        ("auto", {}, False),
+        ("auto", {"gpu": 1}, True),
+    ],
+)
+def test_other_jobs_go_on(tmp_path, monkeypatch, device, resources, visible):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
+    begun = False
+    with job.running(asking(tmp_path, device, **resources)):
+        begun = True
+    assert begun
