@@ -1,0 +1,141 @@
+"""Every table and figure on request: made from the finished smoke suite, and only then."""
+
+import csv
+
+import pytest
+
+TASKS = 3
+PAIRS = TASKS * (TASKS - 1)
+
+
+def table(clone, name: str) -> list[dict[str, str]]:
+    with open(clone.folder / "results" / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def complete(smoke, tmp_path_factory):
+    """A copy of the smoke suite's run in which all artifacts were made."""
+    from conftest import copy_of
+
+    made = copy_of(smoke, tmp_path_factory.mktemp("artifacts") / "complete")
+    jobs = made.dry_run("all_artifacts")
+    jobs.pop("all_artifacts", None)
+    # Nothing is trained or merged anew: the rest is made from what is there.
+    assert not {"finetune_trap2", "sweep_merges", "profile_scales", "build_head"} & set(jobs)
+    assert jobs["sweep_data_merges"] == 1 + TASKS
+    assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
+    made.run("all_artifacts")
+    return made
+
+
+def test_every_artifact_is_there(complete):
+    results = complete.folder / "results"
+    for number in range(1, 12):
+        assert (results / f"table{number}.csv").stat().st_size > 0
+        assert (results / f"table{number}.tex").stat().st_size > 0
+    for number in range(2, 9):
+        assert (results / f"figure{number}.pdf").read_bytes().startswith(b"%PDF")
+        assert (results / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
+        assert {row["suite"] for row in table(complete, f"figure{number}.csv")} == {"smoke"}
+    assert "Theorems A.2 and A.4 on the smoke suite" in (results / "theory.txt").read_text("utf-8")
+
+
+def test_a_second_run_does_nothing(complete):
+    jobs = complete.dry_run("all_artifacts")
+    jobs.pop("all_artifacts", None)
+    assert jobs == {}
+
+
+def test_tables_that_the_suite_cannot_have_say_why(complete):
+    for number, words in ((3, "whole checkpoints"), (8, "second ViT"), (9, "first ConvNeXt")):
+        (row,) = table(complete, f"table{number}.csv")
+        assert words in row["not_applicable"]
+        assert words in (complete.folder / f"results/table{number}.tex").read_text("utf-8")
+
+
+def test_table_7_is_the_complete_table_2(complete):
+    full = table(complete, "table7.csv")
+    for row in table(complete, "table2.csv"):
+        for method, space in (("TA", "Full"), ("TIES", "Core")):
+            (found,) = (
+                each["average"]
+                for each in full
+                if (each["merge_method"], each["merge_space"], each["protection"])
+                == (method, space, row["protection"])
+            )
+            assert found == row[f"{method}-{space}"]
+
+
+def test_table_5_averages_table_11(complete):
+    full = table(complete, "table11.csv")
+    for row in table(complete, "table5.csv"):
+        for column in ("RegMean (R)", "CoM (C)"):
+            (found,) = (
+                each["average"]
+                for each in full
+                if (each["merge_method"], each["protection"]) == (column, row["protection"])
+            )
+            assert found == row[column]
+
+
+def test_pairs_of_the_figures_and_table_6(complete):
+    assert len(table(complete, "figure4.csv")) == PAIRS
+    assert len(table(complete, "figure8.csv")) == 11 * PAIRS
+    assert len(table(complete, "figure3.csv")) == 11
+    assert {row["n_pairs"] for row in table(complete, "table6.csv")} == {str(PAIRS)}
+    # A path starts at the TRAP² adapter and ends at the unprotected one of Table 1.
+    alone = {row["protection"]: row for row in table(complete, "table1.csv")}
+    for row in table(complete, "figure8.csv"):
+        if row["beta"] == "0":
+            own = float(alone["trap2"][row["protected_task"]])
+            assert float(row["protected_accuracy"]) == pytest.approx(own, abs=1.01)
+        if row["beta"] == "1":
+            own = float(alone["fine-tuned"][row["unprotected_task"]])
+            assert float(row["unprotected_accuracy"]) == pytest.approx(own, abs=1.01)
+
+
+def test_bounds_are_below_what_is_measured(complete):
+    for name in ("theorem2.csv", "theorem4.csv"):
+        rows = table(complete, name)
+        assert rows
+        for row in rows:
+            measured, bound = float(row["measured"]), float(row["bound"])
+            if row.get("premise", "yes") == "yes":
+                assert bound <= measured + 0.01 * abs(measured) + 1e-3, row
+
+
+def test_claims_and_comparison(complete):
+    claims = {row["claim"]: row for row in table(complete, "claims.csv")}
+    assert claims["merging-trap2"]["of"] == "6"
+    assert claims["pairwise-collapse"]["of"] == str(PAIRS)
+    assert claims["full-merging"]["verdict"] == "not tested"
+    assert "whole checkpoints" in claims["full-merging"]["reason"]
+    comparison = table(complete, "comparison.csv")
+    assert {row["table"] for row in comparison} == {"1", "2", "5", "7", "11"}
+    page = (complete.folder / "results/comparison.md").read_text("utf-8")
+    assert page.startswith("# The smoke suite and the paper")
+
+
+def test_the_published_tables_need_no_run(clone):
+    clone.run("results/published/table2.tex")
+    text = (clone.folder / "results/published/table2.tex").read_text("utf-8")
+    assert "Backbone: ViT-L/14 (Zero-shot: 60.629)" in text
+
+
+def test_a_suite_without_adapters_has_no_figures(clone):
+    clone.edit("config/suites/smoke.yaml", "  lora:\n", "  full:\n")
+    clone.edit("config/suites/smoke.yaml", "    adapter: {rank: 16, alpha: 16, dropout: 0.1}\n", "")
+    run = clone.snakemake("results/figure4.pdf", "-n", "--cores", "1", "--config", "suite=smoke")
+    assert run.code != 0
+    assert "no figures: the figures show adapters" in run.output
+    assert "Traceback" not in run.output
+    jobs = clone.dry_run("results/table7.csv", "results/table5.csv")
+    assert jobs == {"tabulate_complete": 1, "tabulate_data_merging": 1, "publish": 2}
+
+
+def test_all_artifacts_of_the_paper_suite(paper):
+    jobs = paper.dry_run("all_artifacts")
+    assert jobs["sweep_data_merges"] == 3 * 9
+    assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
+    assert jobs["render_table"] == 11
