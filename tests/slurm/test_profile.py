@@ -83,18 +83,6 @@ def test_every_rule_that_computes_on_a_device_has_a_gpu_and_no_other(everything)
     assert {"prepare_data", "select_lambda", "publish"} <= everything.keys() - with_gpu
 
 
-def test_what_computes_on_a_device_is_in_the_profile_and_what_is_small_is_local(clone):
-    profile = clone.read("slurm/config.yaml")
-    texts = re.split(r"^rule ", clone.read("workflow/rules/*.smk"), flags=re.M)[1:]
-    rules = {text.partition(":")[0]: text for text in texts}
-    with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
-    assert with_device >= GPU_RULES - {"finetune_unprotected_full", "finetune_trap2_full"}
-    for rule in with_device:
-        assert f'\n  {rule}: "?for_gpu(' in profile, rule
-    local = {rule for rule, text in rules.items() if "    localrule: True" in text}
-    assert rules.keys() - local == with_device | {"prepare_data", "pretrain_base"}
-
-
 def test_a_later_attempt_asks_for_more(clone):
     for attempt in (1, 2, 3):
         jobs = jobs_of(

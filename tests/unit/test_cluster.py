@@ -1,11 +1,15 @@
 """Jobs on a cluster: promised GPUs, and runs that would meet the jobs of an earlier one."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from snakemake_interface_common.exceptions import WorkflowError
 from trap2 import cluster, job
+
+PROJECT = Path(__file__).parents[2]
 
 
 def answering(tmp_path, monkeypatch, script):
@@ -88,3 +92,18 @@ def test_other_jobs_go_on(tmp_path, monkeypatch, device, resources, visible):
     with job.running(asking(tmp_path, device, **resources)):
         begun = True
     assert begun
+
+
+def test_the_profile_knows_every_rule_that_computes_on_a_device_and_small_rules_are_local():
+    """A new rule needs a line in slurm/config.yaml, or `localrule: True`."""
+    profile = (PROJECT / "slurm/config.yaml").read_text("utf-8")
+    rules = {}
+    for file in (PROJECT / "workflow/rules").glob("*.smk"):
+        texts = re.split(r"^rule ", file.read_text("utf-8"), flags=re.M)[1:]
+        rules |= {text.partition(":")[0]: text for text in texts}
+    with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
+    assert {"build_head", "finetune_trap2", "sweep_merges"} <= with_device
+    for rule in with_device:
+        assert f'\n  {rule}: "?for_gpu(' in profile, rule
+    local = {rule for rule, text in rules.items() if "    localrule: True" in text}
+    assert rules.keys() - local == with_device | {"prepare_data", "pretrain_base"}

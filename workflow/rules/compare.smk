@@ -14,6 +14,7 @@ rule judge_claims:
         claims="results/{suite}/claims.csv",
     log:
         "logs/{suite}/judge_claims.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -39,6 +40,7 @@ rule compare_results:
         page="results/{suite}/comparison.md",
     log:
         "logs/{suite}/compare_results.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

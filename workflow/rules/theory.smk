@@ -26,8 +26,8 @@ rule measure_curvature:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=480,
+        mem_mb=sized(3000, 16000),
+        runtime=sized(60, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -55,6 +55,7 @@ rule tabulate_theorems:
         statement="results/{suite}/theory.txt",
     log:
         "logs/{suite}/tabulate_theorems.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
