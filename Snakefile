@@ -11,6 +11,8 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+
+
 if not RELEASED:
 
     include: "workflow/rules/model.smk"
@@ -22,6 +24,7 @@ include: "workflow/rules/merge.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/ablate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/release.smk"

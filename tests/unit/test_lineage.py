@@ -75,9 +75,9 @@ def test_verification_sees_a_result_of_an_older_input(run):
 
 def test_a_released_file_is_compared_with_the_bundle(run):
     files.write_text("data/demo/head.txt", "head")
-    files.write_json("data/manifest.json", {"files": {"demo/head.txt": "0" * 64}})
+    files.write_json("data/demo/manifest.json", {"files": {"demo/head.txt": "0" * 64}})
     with pytest.raises(files.FileError, match=r"data/demo/head\.txt: damaged.*dvc pull"):
         lineage.check_inputs(["data/demo/head.txt"])
     digest = files.sha256("data/demo/head.txt")
-    files.write_json("data/manifest.json", {"files": {"demo/head.txt": digest}})
+    files.write_json("data/demo/manifest.json", {"files": {"demo/head.txt": digest}})
     assert lineage.check_inputs(["data/demo/head.txt"]) == {"data/demo/head.txt": digest}

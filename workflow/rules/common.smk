@@ -60,6 +60,8 @@ wildcard_constraints:
     protection=r"[a-z0-9-]+",
     protected=r"[A-Za-z0-9_]+",
     split=r"train|val|test",
+    sweep="|".join(ablations.SWEEPS),
+    value=r"[A-Za-z0-9.-]+",
 
 
 DEFAULT_ARTIFACTS = [
@@ -139,38 +141,41 @@ def preparation_settings(wildcards):
     return settings
 
 
-def checkpoint(path):
-    """Where a checkpoint, head or record is read from: made by this run, or released in data/."""
-    if not RELEASED:
-        return path
+def from_bundle(path):
+    """The released counterpart, in data/, of a file of results/."""
     try:
         return bundle.released_file(path)
     except FileError as error:
         sys.exit(str(error))
 
 
+def stored(path):
+    """Where a model, head, update or record is read from: made by this run, or released."""
+    return from_bundle(path) if RELEASED else path
+
+
 def tower(wildcards):
     """The base's vision tower W0."""
-    return checkpoint(f"results/{wildcards.suite}/{wildcards.backbone}/tower.safetensors")
+    return stored(f"results/{wildcards.suite}/{wildcards.backbone}/tower.safetensors")
 
 
 def heads(wildcards):
     """The zero-shot heads of all tasks of a backbone."""
     folder = f"results/{wildcards.suite}/{wildcards.backbone}/heads"
-    return [checkpoint(f"{folder}/{task}.safetensors") for task in suite_of(wildcards)["tasks"]]
+    return [stored(f"{folder}/{task}.safetensors") for task in suite_of(wildcards)["tasks"]]
 
 
 def update_files(wildcards, task, protection):
     """The files of one update in the release format of a job."""
     w = wildcards
     folder = f"results/{w.suite}/{w.backbone}/{w.release}/{task}/{protection}"
-    return [checkpoint(f"{folder}/{name}") for name in UPDATE_FILES[w.release]]
+    return [stored(f"{folder}/{name}") for name in UPDATE_FILES[w.release]]
 
 
 def adapter_of(wildcards, task, protection):
     """The files of one adapter, for jobs that know no other release format."""
     folder = f"results/{wildcards.suite}/{wildcards.backbone}/lora/{task}/{protection}"
-    return [checkpoint(f"{folder}/{name}") for name in UPDATE_FILES["lora"]]
+    return [stored(f"{folder}/{name}") for name in UPDATE_FILES["lora"]]
 
 
 def adapter_files(wildcards, protection):
@@ -237,6 +242,24 @@ def objective_settings(wildcards):
     return {key: value for key, value in settings.items() if key != "tolerance"}
 
 
+def variant(wildcards):
+    """The value of a sweep that a job trains; one that is not configured ends the run."""
+    known = ablations.variants(suite_of(wildcards), wildcards.sweep)
+    if wildcards.value not in known:
+        sys.exit(
+            f"ablations.sweeps.{wildcards.sweep} of the suite '{wildcards.suite}' has no value "
+            f"'{wildcards.value}'; it has {', '.join(known) or 'none'}"
+        )
+    return known[wildcards.value]
+
+
+def ablated_training(wildcards):
+    """How an ablation's adapter is trained: as the suite's, but for one setting."""
+    settings = suite_of(wildcards)["releases"]["lora"]
+    adapter = settings.get("adapter", {}) | dict(variant(wildcards).adapter)
+    return {"optimisation": settings["optimisation"], "adapter": adapter}
+
+
 def lambda_candidates(wildcards):
     """The TRAP² updates of a task, one for each λ of its grid: their files, flat."""
     w = wildcards
@@ -266,7 +289,7 @@ def merges(suite, release, backbones=None):
 def records(suite, release):
     """The records of all released updates of a suite and release."""
     return [
-        checkpoint(f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json")
+        stored(f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json")
         for backbone in backbones_of(suite, release)
         for protection in protections_of(suite, release, backbone)
         for task in suite_of(suite)["tasks"]
@@ -276,7 +299,7 @@ def records(suite, release):
 def zero_shot_records(suite, release):
     """The zero-shot scores that go with a suite's updates."""
     return [
-        checkpoint(f"results/{suite}/{backbone}/heads/{task}.json")
+        stored(f"results/{suite}/{backbone}/heads/{task}.json")
         for backbone in backbones_of(suite, release)
         for task in suite_of(suite)["tasks"]
     ]
@@ -351,7 +374,7 @@ def figure_zero_shot(suite):
     """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
     figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
     ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
-    return [checkpoint(f"results/{suite}/{figures['backbone']}/heads/{task}.json") for task in ordered]
+    return [stored(f"results/{suite}/{figures['backbone']}/heads/{task}.json") for task in ordered]
 
 
 onstart:
@@ -374,6 +397,11 @@ def all_artifacts(suite):
         *DEFAULT_ARTIFACTS,
         *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
         *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
+        *(
+            f"ablation_{sweep}.{kind}"
+            for sweep in (suite_of(suite)["ablations"]["sweeps"] if figures else [])
+            for kind in ("csv", "pdf", "png")
+        ),
         *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
         "claims.csv",
         "comparison.csv",
@@ -421,7 +449,7 @@ def released_splits(suite):
     """The released counterparts of :func:`split_files`."""
     places = (Path(path).parts[-3:-1] for path in split_files(suite))
     return [
-        checkpoint(f"results/{suite}/splits/{task}-{resolution}.json")
+        from_bundle(f"results/{suite}/splits/{task}-{resolution}.json")
         for task, resolution in places
     ]
 
@@ -431,4 +459,4 @@ REFERENCE_TABLES = ("table1.csv", "table2.csv", "cells.csv")
 
 def reference_tables(suite):
     """The tables that came with the released checkpoints."""
-    return [checkpoint(f"results/{suite}/reference/{name}") for name in REFERENCE_TABLES]
+    return [from_bundle(f"results/{suite}/reference/{name}") for name in REFERENCE_TABLES]

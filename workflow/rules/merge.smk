@@ -9,7 +9,7 @@
 rule sweep_merges:
     """Merge one protected update with the others' unprotected ones, in every method and space."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
@@ -57,7 +57,7 @@ rule sweep_merges:
 rule sweep_data_merges:
     """Merge adapters by RegMean and Chain of Merges, with 100 images a task (Appendix D.6)."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
@@ -65,14 +65,14 @@ rule sweep_data_merges:
             for file in prepared(w.suite, w.backbone, task, ["val", "test"])
         ],
         updates=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/"
-            f"{w.protection if task == w.protected else 'unprotected'}/{name}"
+            file
             for task in suite_of(w)["tasks"]
-            for name in UPDATE_FILES["lora"]
+            for file in adapter_of(
+                w, task, w.protection if task == w.protected else "unprotected"
+            )
         ],
         references=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/update.json"
-            for task in suite_of(w)["tasks"]
+            adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
         ],
     output:
         merges="results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",

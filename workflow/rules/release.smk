@@ -1,7 +1,8 @@
-# Release: updates in the forms in which others use them.
+# Release: what leaves a run for others, and what says that it is whole.
 #
-# Needs a released update; makes .../{task}/{protection}/hf/, a PEFT adapter with the names of
-# Hugging Face's CLIP.  Nothing else depends on it: ask for the file.
+# `release` stages the bundle data/, `compare_reference` compares a run from it with the tables
+# that came with it; `collect_manifest` and `verify` list and check every file behind the results.
+# .../{task}/{protection}/hf/ is an adapter with the names of Hugging Face's CLIP: ask for the file.
 
 
 rule export_adapter:
@@ -76,3 +77,54 @@ rule verify:
         "Verify every file behind the results"
     script:
         "../scripts/verify_results.py"
+
+
+rule release:
+    """Copy the configured suite's checkpoints into data/, with manifest and model cards."""
+    input:
+        checkpoints=released_checkpoints(config["suite"]),
+        splits=split_files(config["suite"]),
+        reference=[f"results/{config['suite']}/{name}" for name in REFERENCE_TABLES],
+    log:
+        f"logs/{config['suite']}/stage_release.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    # No output: data/ is tracked by DVC, and is an input of every other run.
+    params:
+        suite=config["suite"],
+        configuration={"suite": suite_of(config["suite"]), "seed": config["seed"]},
+    message:
+        "Copy the checkpoints of the configured suite into data/"
+    script:
+        "../scripts/stage_release.py"
+
+
+rule compare_reference:
+    """Compare tables and splits with those that came with the released checkpoints."""
+    input:
+        tables=[f"results/{{suite}}/{name}" for name in REFERENCE_TABLES],
+        reference=lambda w: reference_tables(w.suite),
+        splits=lambda w: split_files(w.suite),
+        released_splits=lambda w: released_splits(w.suite),
+    output:
+        page="results/{suite}/reproduction.md",
+    log:
+        "logs/{suite}/compare_reference.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        code=code("compare_reference.py"),
+    message:
+        "Compare the {wildcards.suite} suite with the tables that came with its checkpoints"
+    script:
+        "../scripts/compare_reference.py"

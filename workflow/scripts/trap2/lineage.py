@@ -21,6 +21,11 @@ BUNDLE = Path("data")
 MANIFEST = "manifest.json"
 
 
+def manifest_path(suite: str) -> Path:
+    """The manifest of a suite's released files."""
+    return BUNDLE / suite / MANIFEST
+
+
 def record_path(output: str | Path) -> Path:
     """Where the record of the job that writes ``output`` first is."""
     return Path(output).parent / FOLDER / f"{Path(output).name}.json"
@@ -83,8 +88,8 @@ def mismatch(path: str, found: str, recorded: str | None) -> str:
 
 def _recorded(folder: Path) -> dict[str, str]:
     """The digests of a folder's files, from the records of the jobs that made them."""
-    if folder.parts and folder.parts[0] == str(BUNDLE):
-        manifest = files.read_json(BUNDLE / MANIFEST)
+    if len(folder.parts) > 1 and folder.parts[0] == str(BUNDLE):
+        manifest = files.read_json(manifest_path(folder.parts[1]))
         return {str(BUNDLE / name): digest for name, digest in manifest["files"].items()}
     digests: dict[str, str] = {}
     for path in sorted((folder / FOLDER).glob("*.json")):

@@ -1,0 +1,23 @@
+"""Compare the tables and the splits of this run with those that came with the checkpoints."""
+
+from pathlib import Path
+
+from trap2 import files, job
+from trap2.report import reproduction
+
+with job.running(snakemake) as say:
+    tables = {
+        Path(reference).name: reproduction.differences(
+            files.read_csv(reference), files.read_csv(ours)
+        )
+        for reference, ours in zip(snakemake.input.reference, snakemake.input.tables, strict=True)
+    }
+    splits = {
+        Path(released).stem: files.read_json(released) == files.read_json(ours)
+        for released, ours in zip(
+            snakemake.input.released_splits, snakemake.input.splits, strict=True
+        )
+    }
+    page = reproduction.page(snakemake.wildcards.suite, tables, splits)
+    files.write_text(snakemake.output.page, page)
+    say(page)

@@ -1,0 +1,201 @@
+"""The released bundle: a suite's checkpoints under ``data/``, which DVC tracks.
+
+``data/{suite}/`` mirrors ``results/{suite}/``: the towers W0, the zero-shot heads and the updates
+with their records, each adapter with a model card; ``splits/`` has the split indices,
+``reference/`` the tables that the checkpoints gave, and ``manifest.json`` the SHA-256 of every
+file, the configuration, the versions, the revision of the code and the training metrics.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trap2 import files
+from trap2.lineage import BUNDLE, MANIFEST, manifest_path
+from trap2.provenance import versions
+
+CARD = "README.md"
+# What a released update depends on; a suite that says otherwise cannot be fed with it.
+BINDING = ("data", "logit_scale")
+
+
+def released_name(path: str | Path) -> str:
+    """Where the bundle keeps a file of ``results/``: its path below that folder."""
+    return str(Path(*Path(path).parts[1:]))
+
+
+def released_file(path: str) -> str:
+    """The released counterpart of a file of ``results/{suite}/``.
+
+    Raises:
+        FileError: the bundle has no such file.
+    """
+    name = released_name(path)
+    suite = name.split("/", 1)[0]
+    if name not in read_manifest(suite)["files"]:
+        raise files.FileError(
+            f"checkpoints: released, but {BUNDLE}/{suite} has no {name}. Set checkpoints: train "
+            "to make it, or ask for a suite, backbone, task and protection that is released "
+            f"({manifest_path(suite)})."
+        )
+    return str(BUNDLE / name)
+
+
+def read_manifest(suite: str) -> dict[str, Any]:
+    """A suite's manifest.
+
+    Raises:
+        FileError: the bundle is not here, has no such suite, or its manifest is damaged.
+    """
+    path = manifest_path(suite)
+    if not path.exists():
+        raise files.FileError(
+            f"checkpoints: released, but {path} is not here. Run dvc pull, or set checkpoints: "
+            "train in config/config.yaml."
+        )
+    manifest = files.read_json(path)
+    if not isinstance(manifest, dict) or not {"files", "configuration"} <= manifest.keys():
+        raise files.FileError(f"{path}: not a bundle's manifest. Get it again: dvc checkout --force")
+    return manifest
+
+
+def objection(name: str, suite: Mapping[str, Any], seed: int) -> str | None:
+    """Why a suite as configured now cannot use its released checkpoints, or ``None``."""
+    released = read_manifest(name)["configuration"]
+    was = {"seed": released["seed"]} | {key: released["suite"][key] for key in BINDING}
+    now = {"seed": seed} | {key: suite[key] for key in BINDING}
+    for key in was:
+        if was[key] != now[key]:
+            return _changed(key, was[key], now[key])
+    for task in suite["tasks"]:
+        if task not in released["suite"]["tasks"]:
+            return _changed("tasks", released["suite"]["tasks"], suite["tasks"])
+    for backbone, settings in suite["backbones"].items():
+        then = released["suite"]["backbones"].get(backbone, {})
+        for key in ("architecture", "resolution"):
+            if then.get(key) != settings[key]:
+                return _changed(f"backbones.{backbone}.{key}", then.get(key), settings[key])
+    return None
+
+
+def _changed(key: str, was: object, now: object) -> str:
+    return (
+        f"checkpoints: released, but {key} is {now}, and was {was} when the checkpoints were "
+        "made. Set it back, or set checkpoints: train."
+    )
+
+
+def stage(
+    suite: str,
+    checkpoints: Iterable[str],
+    splits: Iterable[str],
+    reference: Iterable[str],
+    configuration: Mapping[str, Any],
+) -> list[str]:
+    """Copy a suite's checkpoints and what belongs to them into the bundle.
+
+    Args:
+        suite: its name; ``data/{suite}/`` is replaced.
+        checkpoints: files of ``results/{suite}/``; an ``adapter_config.json`` among them gets a
+            model card beside it.
+        splits: the ``splits.json`` of the prepared tasks.
+        reference: tables of ``results/{suite}/``.
+        configuration: ``suite`` (its settings) and ``seed``.
+
+    Returns:
+        The files of the bundle, relative to ``data/``.
+    """
+    staged: dict[str, bytes] = {}
+    metrics: dict[str, Any] = {}
+    for path in checkpoints:
+        staged[released_name(path)] = Path(path).read_bytes()
+    for name in [name for name in staged if name.endswith("update.json")]:
+        record = files.read_json(Path("results") / name)
+        metrics[str(Path(name).parent)] = {split: record[split] for split in ("val", "test")}
+        if f"{Path(name).parent}/adapter_config.json" in staged:
+            staged[f"{Path(name).parent}/{CARD}"] = model_card(record).encode()
+    for path in splits:
+        task, resolution = Path(path).parts[-3:-1]
+        staged[f"{suite}/splits/{task}-{resolution}.json"] = Path(path).read_bytes()
+    for path in reference:
+        staged[f"{suite}/reference/{Path(path).name}"] = Path(path).read_bytes()
+    for old in (BUNDLE / suite).rglob("*"):
+        if old.is_file() and str(old.relative_to(BUNDLE)) not in staged:
+            old.unlink()
+    for name, content in staged.items():
+        files.write_bytes(BUNDLE / name, content)
+    manifest = {
+        "suite": suite,
+        "files": {name: files.sha256(BUNDLE / name) for name in sorted(staged)},
+        "configuration": configuration,
+        "metrics": metrics,
+        "versions": versions(),
+        "revision": revision(),
+    }
+    files.write_json(BUNDLE / suite / MANIFEST, manifest)
+    return [*staged, f"{suite}/{MANIFEST}"]
+
+
+def revision() -> str:
+    """The revision of the code, ``+changes`` after it if the tree has any; else ``unknown``."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.strip() + ("+changes" if changes.strip() else "")
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """The model card of an adapter, from its record."""
+    protection = record["protection"]
+    test, val = record["test"], record["val"]
+    how = {
+        "unprotected": "fine-tuned without protection",
+        "trap2": "fine-tuned with the TRAP² objective",
+    }.get(protection, f"protected after training by {record.get('title', protection)}")
+    weight = (record.get("trap2") or {}).get("weight")
+    details = "" if weight is None else f", λ = {weight}, chosen on validation"
+    return f"""---
+library_name: peft
+license: mit
+tags: [lora, image-classification, open_clip, trap2]
+---
+
+# {record["backbone"]}, {record["task"]}, {protection}
+
+A LoRA adapter of the {record["suite"]} suite, {how}{details}.
+
+| | |
+|---|---|
+| Base model | `{record["suite"]}/{record["backbone"]}`: the vision tower beside this adapter in the bundle |
+| Task | {record["task"]}, classified by its zero-shot head |
+| Test accuracy, alone at scale 1 | {test["accuracy"]:.2f} % of {test["count"]} images |
+| Validation accuracy | {val["accuracy"]:.2f} % of {val["count"]} images |
+| Seed | {record["seed"]} |
+
+## Intended use
+
+Alone, on its base model, at scale 1 (`PeftModel.from_pretrained`).
+
+{_warning(protection)}
+The numbers are this suite's own, not the paper's. How it was trained is in `update.json`.
+"""
+
+
+def _warning(protection: str) -> str:
+    if protection != "trap2":
+        return ""
+    return """## Warning: do not rescale or merge
+
+This update was trained to fail at every scale but 1. Merging it, averaging it with other updates,
+or changing its scale (`lora_alpha`, adapter weights, `scaling`) breaks its accuracy on purpose,
+which can also spoil what it is merged into. A sudden loss of accuracy after rescaling is this
+protection and no defect of the file. Check the scale before you deploy it where errors matter.
+
+"""
