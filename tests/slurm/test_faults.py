@@ -13,6 +13,7 @@ SLURM = ("snakemake", "--profile", "slurm")
 TABLES = ("results/table1.csv", "results/table2.csv", "results/cells.csv")
 SMOKE = ("--config", "suite=smoke")
 COMMAND = (*SLURM, *TABLES, *SMOKE)
+TASKS = ("shapes", "signs")
 OUTAGE_SECONDS = 25
 
 FAIL_ONCE = """
@@ -169,16 +170,15 @@ def test_a_job_that_was_promised_a_gpu_and_sees_none_says_so(survived, clone, cl
     smoke = clone.folder / "config/suites/smoke.yaml"
     (smoke.parent / "large.yaml").write_text(smoke.read_text("utf-8"), "utf-8")
     results = clone.folder / "results"
-    for file in (*results.glob("smoke/data/shapes/32/*.*"), results / "smoke/ViT-demo/base.json"):
+    arrays = [file for task in TASKS for file in results.glob(f"smoke/data/{task}/32/*.*")]
+    for file in (*arrays, *results.glob("smoke/ViT-demo/*.*")):
         copy(file, results)
-    for name in ("base.safetensors", "tower.safetensors"):
-        copy(results / "smoke/ViT-demo" / name, results)
 
-    head = "results/large/ViT-demo/heads/shapes.json"
-    command = (*SLURM, "--retries", "0", head, "--config", "suite=large")
+    heads = [f"results/large/ViT-demo/heads/{task}.json" for task in TASKS]
+    command = (*SLURM, "--retries", "0", *heads, "--config", "suite=large")
     failed = clone.run(*command)
     assert failed.code != 0
-    log = clone.read("logs/large/build_head/ViT-demo-shapes.log")
+    log = clone.read("logs/large/build_head/*.log")
     assert re.search(
         r"promised a GPU, but PyTorch .* sees none .*CUDA_VISIBLE_DEVICES: [01]\)", log
     )
@@ -186,7 +186,11 @@ def test_a_job_that_was_promised_a_gpu_and_sees_none_says_so(survived, clone, cl
 
     clone.succeed(*command, "device=cpu")
     number = cluster.jobs("--states=COMPLETED", "--sort=-i")[0].number
-    assert "gres:gpu:1" in cluster.run("scontrol", "show", "job", number)
+    asked = cluster.run("scontrol", "show", "job", number)
+    # Two heads share a job and take turns on its GPU.
+    assert re.search(r"TresPerJob=gres:gpu:1\b", asked)
+    assert "NumCPUs=1" in asked
+    assert "TimeLimit=00:20:00" in asked
 
 
 def copy(file, results):
