@@ -4,16 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help env demo all-artifacts test test-slurm lint clean
+.PHONY: help env demo reproduce all-artifacts verify test test-slurm lint clean
 
 help:
-	@echo "make demo   run the demo suite on all cores (CORES=2 for two) and say what it shows"
+	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows"
+	@echo "make reproduce      the same artifacts from the released checkpoints, compared with theirs"
 	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers"
-	@echo "make test   run the tests"
-	@echo "make test-slurm  run the cluster's tests on a SLURM of one node that starts here (installed as root)"
-	@echo "make lint   check format, style and types"
-	@echo "make env    make the environment .venv/ alone"
-	@echo "make clean  delete results and logs; .venv/ and resources/ stay"
+	@echo "make verify         check every file behind the results against its recorded SHA-256"
+	@echo "make test           run the tests"
+	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
+	@echo "make lint           check format, style and types"
+	@echo "make env            make the environment .venv/ alone"
+	@echo "make clean          delete results and logs; .venv/ and resources/ stay"
 
 env: .venv/installed
 
@@ -32,6 +34,15 @@ demo: env
 
 all-artifacts: env
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts
+
+reproduce: env
+	$(BIN)/dvc pull --quiet
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all results/reproduction.md \
+	  --config checkpoints=released
+	@cat results/reproduction.md
+
+verify: env
+	$(BIN)/snakemake --cores 1 --quiet all -- verify
 
 test: env
 	$(BIN)/python -m pytest
