@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import artifacts, bundle, cluster, configuration, provenance
+from trap2 import ablations, artifacts, bundle, cluster, configuration, provenance
 from trap2.data import catalogue
 from trap2.files import FileError
 from trap2.protect.catalogue import DEFENSES, objection
@@ -84,8 +84,12 @@ UPDATE_FILES = {
 
 
 def code(script):
-    """A digest of a script and of the library behind it: a parameter that reruns its rule."""
-    return provenance.code_digest(ROOT / "workflow" / "scripts" / script)
+    """A digest of a script and of the library behind it: a parameter that reruns its rule.
+
+    With released checkpoints, the bundle's content counts as well.
+    """
+    digest = provenance.code_digest(ROOT / "workflow" / "scripts" / script)
+    return f"{digest}-{bundle.digest(config['suite'])}" if RELEASED else digest
 
 
 def sized(demo, catalogue):
@@ -151,7 +155,8 @@ def from_bundle(path):
 
 def stored(path):
     """Where a model, head, update or record is read from: made by this run, or released."""
-    return from_bundle(path) if RELEASED else path
+    # dvc gives files new times: what the bundle holds is in code(), not its times.
+    return ancient(from_bundle(path)) if RELEASED else path
 
 
 def tower(wildcards):

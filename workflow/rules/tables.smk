@@ -225,7 +225,7 @@ rule publish:
     input:
         artifact=f"results/{config['suite']}/{{artifact}}",
     output:
-        artifact="results/{artifact,[a-z]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
+        artifact="results/{artifact,[a-z_]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
     log:
         "logs/publish/{artifact}.log",
     localrule: True

@@ -210,12 +210,33 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
             f"merging.search.step is {search['step']}; it must not exceed "
             f"merging.search.maximum = {search['maximum']}"
         )
+    yield from _ablation_problems(suite)
     figures = suite["figures"]
     if figures["task"] not in suite["tasks"]:
         yield choice("figures.task", figures["task"], suite["tasks"], "a task of this suite")
     if figures["backbone"] not in suite["backbones"]:
         known = list(suite["backbones"])
         yield choice("figures.backbone", figures["backbone"], known, "a backbone of this suite")
+
+
+def _ablation_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """Every variant must be an objective that can be trained."""
+    settings, trap2 = suite["ablations"], suite["trap2"]
+    for task in settings.get("tasks", []):
+        if task not in suite["tasks"]:
+            yield choice("ablations.tasks", task, suite["tasks"], "a task of this suite")
+    for low, high in settings["sweeps"].get("range", []):
+        if not low < 1 - trap2["delta"] < 1 + trap2["delta"] < high:
+            yield (
+                f"ablations.sweeps.range has [{low}, {high}]; it must reach below 1 - trap2.delta "
+                f"= {1 - trap2['delta']:g} and above 1 + trap2.delta = {1 + trap2['delta']:g}"
+            )
+    for delta in settings["sweeps"].get("delta", []):
+        if not trap2["s_min"] < 1 - delta < 1 + delta < trap2["s_max"]:
+            yield (
+                f"ablations.sweeps.delta has {delta}; 1 - δ and 1 + δ must lie between trap2.s_min "
+                f"= {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
+            )
 
 
 def _demo_problems(suite: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,88 @@
+"""Sweeps of one setting: what they train, what they are called, and their tables by hand."""
+
+import pytest
+import yaml
+from trap2.ablations import SWEEPS, swept_tasks, variants
+from trap2.configuration import ConfigurationError, load_suite
+from trap2.report.ablation import ablation_rows
+
+SUITE = {
+    "figures": {"task": "digits", "backbone": "V"},
+    "ablations": {
+        "lambda": 0.05,
+        "sweeps": {
+            "lambda": [0.01, 0.1],
+            "weighting": ["1/s", "1/sqrt(s)", "1"],
+            "range": [[0.05, 2.0], [0.5, 1.5]],
+            "delta": [0.05],
+            "rank": [4, 16],
+            "rslora": [False, True],
+        },
+    },
+}
+
+
+def test_every_variant_changes_one_setting():
+    found = {sweep: variants(SUITE, sweep) for sweep in SWEEPS}
+    assert {k: list(v) for k, v in found.items()} == {
+        "lambda": ["0.01", "0.1"],
+        "weighting": ["1-over-s", "1-over-sqrt-s", "1"],
+        "range": ["0.05-2.0", "0.5-1.5"],
+        "delta": ["0.05"],
+        "rank": ["4", "16"],
+        "rslora": ["lora", "rslora"],
+    }
+    assert [v.weight for v in found["lambda"].values()] == [0.01, 0.1]
+    assert {v.weight for s in SWEEPS if s != "lambda" for v in found[s].values()} == {0.05}
+    assert found["range"]["0.5-1.5"].trap2 == {"s_min": 0.5, "s_max": 1.5}
+    assert found["rank"]["4"].adapter == {"rank": 4, "alpha": 4}
+    assert found["rslora"]["rslora"].adapter == {"rslora": True}
+    assert found["weighting"]["1-over-s"].label == "1/s"
+
+
+def test_tasks_are_the_figures_unless_named():
+    assert swept_tasks(SUITE) == ["digits"]
+    named = SUITE | {"ablations": SUITE["ablations"] | {"tasks": ["a", "b"]}}
+    assert swept_tasks(named) == ["a", "b"]
+    assert variants(SUITE | {"ablations": {"lambda": 1, "sweeps": {}}}, "rank") == {}
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "message"),
+    [
+        ({"range": [[0.05, 1.0]]}, r"ablations.sweeps.range has \[0.05, 1.0\]"),
+        ({"delta": [0.96]}, "ablations.sweeps.delta has 0.96"),
+        ({"weighting": ["s"]}, "'s' is not allowed"),
+        ({"ranks": [4]}, "ablations.sweeps.ranks"),
+        ({"rank": [0]}, "it must be at least 1"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, sweeps, message):
+    from pathlib import Path
+
+    suites = Path(__file__).parents[2] / "config/suites"
+    suite = yaml.safe_load((suites / "smoke.yaml").read_text("utf-8"))
+    suite["ablations"] = {"sweeps": sweeps}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(suite), "utf-8")
+    with pytest.raises(ConfigurationError, match=message):
+        load_suite("smoke", tmp_path)
+
+
+def cell(a: float, b: float) -> dict:
+    return {"coefficient": 0.5, "test": {"a": {"accuracy": a}, "b": {"accuracy": b}}}
+
+
+def test_rows_have_standalone_and_merged_accuracy():
+    variant = {"task": "b", "value": "1-over-s", "standalone": 80.0, "unprotected": 90.0}
+    record = {
+        "suite": "demo",
+        "backbone": "V",
+        "sweep": "weighting",
+        "labels": {"1-over-s": "1/s"},
+        "unprotected": cell(60.0, 70.0),
+        "variants": [variant | {"cell": cell(30.0, 10.0)}],
+    }
+    (row,) = ablation_rows(record)
+    assert (row["value"], row["standalone"], row["unprotected_standalone"]) == ("1/s", 80, 90)
+    assert (row["merged"], row["merged_protected"]) == (20, 10)
+    assert (row["unprotected_merged"], row["unprotected_merged_protected"]) == (65, 70)

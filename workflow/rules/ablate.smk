@@ -1,0 +1,120 @@
+# Ablations: TRAP² adapters trained with one setting changed, on the figures' backbone.
+#
+# Needs the base, heads, data and unprotected adapters; makes
+# .../lora/{task}/ablation/{sweep}~{value}/, .../lora/ablations/{sweep}.json and
+# ablation_{sweep}.csv, .pdf and .png.  The sweeps are the suite's `ablations`.
+
+
+rule finetune_ablation:
+    """Fine-tune a TRAP² adapter with one setting changed."""
+    input:
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        head="results/{suite}/{backbone}/heads/{task}.safetensors",
+        data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
+    output:
+        released=expand(
+            "results/{suite}/{backbone}/lora/{task}/ablation/{sweep}~{value}/{name}",
+            name=UPDATE_FILES["lora"],
+            allow_missing=True,
+        ),
+    log:
+        "logs/{suite}/finetune_ablation/{backbone}-{task}-{sweep}-{value}.log",
+    benchmark:
+        "logs/{suite}/finetune_ablation/{backbone}-{task}-{sweep}-{value}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        backbone=lambda w: model_settings(w, "gradient_checkpointing"),
+        release=lambda w: ablated_training(w),
+        weight=lambda w: variant(w).weight,
+        trap2=lambda w: objective_settings(w) | dict(variant(w).trap2),
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        seed=config["seed"],
+        device=config["device"],
+        code=code("finetune_ablation.py"),
+    message:
+        "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², {wildcards.sweep} = {wildcards.value}"
+    script:
+        "../scripts/finetune_ablation.py"
+
+
+rule merge_ablation:
+    """Merge every variant of a sweep with the other tasks' unprotected adapters."""
+    input:
+        tower="results/{suite}/{backbone}/tower.safetensors",
+        heads=heads,
+        data=lambda w: [
+            file
+            for task in suite_of(w)["tasks"]
+            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
+        ],
+        unprotected=lambda w: adapter_files(w, "unprotected"),
+        references=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/update.json"
+            for task in suite_of(w)["tasks"]
+        ],
+        variants=lambda w: [
+            f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}/{name}"
+            for value in ablations.variants(suite_of(w), w.sweep)
+            for task in ablations.swept_tasks(suite_of(w))
+            for name in UPDATE_FILES["lora"]
+        ],
+    output:
+        sweep="results/{suite}/{backbone}/lora/ablations/{sweep}.json",
+    log:
+        "logs/{suite}/merge_ablation/{backbone}-{sweep}.log",
+    benchmark:
+        "logs/{suite}/merge_ablation/{backbone}-{sweep}.benchmark.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    params:
+        backbone=lambda w: model_settings(w),
+        tasks=lambda w: suite_of(w)["tasks"],
+        labels=lambda w: {
+            value: each.label for value, each in ablations.variants(suite_of(w), w.sweep).items()
+        },
+        search=lambda w: suite_of(w)["merging"]["search"],
+        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
+            "evaluation_batch_size", 256
+        ),
+        device=config["device"],
+        code=code("merge_ablation.py"),
+    message:
+        "Merge the variants of {wildcards.sweep} on {wildcards.backbone}"
+    script:
+        "../scripts/merge_ablation.py"
+
+
+rule plot_ablation:
+    """Tabulate and plot one ablation."""
+    input:
+        sweep=lambda w: (
+            f"results/{w.suite}/{figures_backbone(w.suite)}/lora/ablations/{w.sweep}.json"
+        ),
+    output:
+        csv="results/{suite}/ablation_{sweep}.csv",
+        pdf="results/{suite}/ablation_{sweep}.pdf",
+        png="results/{suite}/ablation_{sweep}.png",
+    log:
+        "logs/{suite}/plot_ablation/{sweep}.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("plot_ablation.py"),
+    message:
+        "Plot the ablation of {wildcards.sweep} on the {wildcards.suite} suite"
+    script:
+        "../scripts/plot_ablation.py"

@@ -1,0 +1,57 @@
+"""Merge every variant of a sweep with the other tasks' unprotected adapters, by task arithmetic."""
+
+from pathlib import Path
+
+from trap2 import files, job, released
+from trap2.cells import Scorer, Search, open_tasks, sweep_cell
+from trap2.merging import Merger
+from trap2.provenance import versions
+
+METHOD = "TA"
+
+with job.running(snakemake) as say:
+    params = snakemake.params
+    device = job.device(params.device, snakemake.threads)
+    data = list(snakemake.input.data)
+    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
+    scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
+    search = Search(**params.search)
+    plain = dict(
+        zip(
+            params.tasks,
+            released.load_updates(snakemake.input.unprotected, snakemake.input.tower),
+            strict=True,
+        )
+    )
+    references = {
+        record["task"]: record["test"]["accuracy"]
+        for record in map(files.read_json, snakemake.input.references)
+    }
+    unprotected = sweep_cell(scorer, Merger(list(plain.values())), METHOD, {}, search)
+    found = []
+    for path in map(Path, snakemake.input.variants):
+        if path.name != "update.json":
+            continue
+        record = files.read_json(path)
+        update = released.load_update(path.parent, snakemake.input.tower)
+        updates = [update if task == record["task"] else plain[task] for task in params.tasks]
+        cell = sweep_cell(scorer, Merger(updates), METHOD, {}, search)
+        found.append(
+            {"task": record["task"], "value": record["value"], "cell": cell}
+            | {"standalone": record["test"]["accuracy"], "unprotected": references[record["task"]]}
+        )
+        say(f"{record['value']}, {record['task']}: s = {cell['coefficient']:g}")
+    files.write_json(
+        snakemake.output.sweep,
+        {
+            **dict(snakemake.wildcards),
+            "release": "lora",
+            "labels": params.labels,
+            "unprotected": unprotected,
+            "variants": found,
+            "device": device.type,
+            "versions": versions(),
+            "notes": released.notes(data),
+        },
+    )

@@ -1,0 +1,17 @@
+"""Tabulate and plot one ablation: standalone and merged accuracy over a setting's values."""
+
+from trap2 import files, job
+from trap2.report import style
+from trap2.report.ablation import ablation_figure, ablation_rows
+from trap2.report.figure_data import rounded
+from trap2.report.notes import add_caption_notes, add_notes
+
+with job.running(snakemake) as say:
+    record = files.read_json(snakemake.input.sweep)
+    rows = ablation_rows(record)
+    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    figure = ablation_figure(rows, add_caption_notes(about, [record]))
+    style.save(figure, [snakemake.output.pdf, snakemake.output.png])
+    shown = rounded(rows)
+    files.write_csv(snakemake.output.csv, add_notes(list(rows[0]), shown, [record]), shown)
+    say(f"{len(rows)} updates")
