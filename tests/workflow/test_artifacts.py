@@ -16,7 +16,7 @@ def table(clone, name: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def complete(smoke, tmp_path_factory):
     """A copy of the smoke suite's run in which all artifacts were made."""
-    from conftest import copy_of
+    from clones import copy_of
 
     made = copy_of(smoke, tmp_path_factory.mktemp("artifacts") / "complete")
     jobs = made.dry_run("all_artifacts")

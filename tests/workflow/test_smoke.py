@@ -175,5 +175,5 @@ def merges(clone) -> dict[str, dict]:
     folder = clone.folder / "results/smoke/ViT-demo/lora/merges"
     return {
         str(path.relative_to(folder)): json.loads(path.read_text("utf-8"))["cells"]
-        for path in folder.rglob("*.json")
+        for path in folder.glob("*/*.json")
     }

@@ -8,6 +8,8 @@ file, the configuration, the versions, the revision of the code and the training
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,6 +62,12 @@ def read_manifest(suite: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not {"files", "configuration"} <= manifest.keys():
         raise files.FileError(f"{path}: not a bundle's manifest. Get it again: dvc checkout --force")
     return manifest
+
+
+def digest(suite: str) -> str:
+    """One digest of all files of a suite's bundle."""
+    content = json.dumps(read_manifest(suite)["files"], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def objection(name: str, suite: Mapping[str, Any], seed: int) -> str | None:

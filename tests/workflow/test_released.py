@@ -1,0 +1,98 @@
+"""From released checkpoints: no training, the same bytes, and no fooling by what DVC does."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from clones import Clone, clone_to, copy_of
+
+RELEASED = ("suite=smoke", "checkpoints=released")
+TABLES = ("table1.csv", "table2.csv", "cells.csv")
+TRAINING = {
+    "pretrain_base",
+    "build_head",
+    "finetune_unprotected",
+    "finetune_trap2",
+    "select_lambda",
+}
+
+
+@pytest.fixture(scope="module")
+def staged(smoke, tmp_path_factory) -> Clone:
+    """The finished smoke run with its checkpoints staged in data/."""
+    made = copy_of(smoke, tmp_path_factory.mktemp("staged") / "clone")
+    run = made.run("release")
+    assert "dvc add data" in run.output
+    assert "dvc push" in run.output
+    return made
+
+
+@pytest.fixture(scope="module")
+def reproduced(staged, tmp_path_factory) -> Clone:
+    """A fresh copy that got data/ alone and made everything else from it."""
+    folder = clone_to(tmp_path_factory.mktemp("released") / "clone").folder
+    shutil.copytree(staged.folder / "data", folder / "data")
+    made = Clone(folder, RELEASED)
+    assert not TRAINING & set(made.dry_run())
+    made.run("all", "results/reproduction.md")
+    return made
+
+
+def test_the_manifest_names_every_file_and_how_it_was_made(staged):
+    folder = staged.folder / "data/smoke"
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    there = {str(p.relative_to(staged.folder / "data")) for p in folder.rglob("*") if p.is_file()}
+    assert there == {*manifest["files"], "smoke/manifest.json"}
+    assert {"configuration", "versions", "revision", "metrics"} <= manifest.keys()
+    assert manifest["configuration"]["seed"] == 0
+    assert "smoke/ViT-demo/lora/shapes/trap2" in manifest["metrics"]
+
+
+def test_every_adapter_has_a_card_and_the_protected_ones_a_warning(staged):
+    lora = staged.folder / "data/smoke/ViT-demo/lora"
+    for task in ("shapes", "signs", "satellite"):
+        card = (lora / task / "trap2/README.md").read_text("utf-8")
+        assert "Warning: do not rescale or merge" in card
+        assert "Warning" not in (lora / task / "unprotected/README.md").read_text("utf-8")
+
+
+def test_released_checkpoints_give_the_bytes_of_training(smoke, reproduced):
+    for name in TABLES:
+        path = Path("results") / name
+        assert (reproduced.folder / path).read_bytes() == (smoke.folder / path).read_bytes(), name
+    page = (reproduced.folder / "results/reproduction.md").read_text("utf-8")
+    assert "Differences from the released tables: **0**" in page
+    assert "3 of 3 tasks as released" in page
+
+
+def test_new_modification_times_rerun_nothing(reproduced, tmp_path):
+    pulled = copy_of(reproduced, tmp_path / "pulled")
+    for path in (pulled.folder / "data").rglob("*"):
+        os.utime(path)
+    assert pulled.dry_run() == {}
+
+
+def test_a_damaged_released_file_ends_the_run_with_its_name(reproduced, tmp_path):
+    damaged = copy_of(reproduced, tmp_path / "damaged")
+    path = "data/smoke/ViT-demo/lora/signs/trap2/adapter_model.safetensors"
+    content = bytearray((damaged.folder / path).read_bytes())
+    content[-1] ^= 1
+    (damaged.folder / path).write_bytes(content)
+    shutil.rmtree(damaged.folder / "results/smoke/ViT-demo/lora/merges/trap2")
+    run = damaged.snakemake("results/table2.csv", "--cores", "2", "--config", *RELEASED)
+    assert run.code != 0
+    assert f"{path}: damaged or changed" in run.output
+    assert "dvc" in run.output
+
+
+def test_a_missing_bundle_and_a_changed_suite_are_said_before_any_job(reproduced, tmp_path):
+    other = copy_of(reproduced, tmp_path / "other")
+    run = other.snakemake("-n", "--config", *RELEASED, "seed=1")
+    assert run.code != 0
+    assert "seed is 1, and was 0" in run.output
+    shutil.rmtree(other.folder / "data")
+    run = other.snakemake("-n", "--config", *RELEASED)
+    assert run.code != 0
+    assert "data/smoke/manifest.json is not here. Run dvc pull" in run.output
