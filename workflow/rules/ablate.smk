@@ -2,14 +2,15 @@
 #
 # Needs the base, heads, data and unprotected adapters; makes
 # .../lora/{task}/ablation/{sweep}~{value}/, .../lora/ablations/{sweep}.json and
-# ablation_{sweep}.csv, .pdf and .png.  The sweeps are the suite's `ablations`.
+# ablation_{sweep}.csv, .pdf and .png.  The sweeps are the suite's `ablations`.  They train anew with
+# released checkpoints too, which is why `all_artifacts` leaves them out there.
 
 
 rule finetune_ablation:
     """Fine-tune a TRAP² adapter with one setting changed."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
-        head="results/{suite}/{backbone}/heads/{task}.safetensors",
+        tower=tower,
+        head=lambda w: stored(f"results/{w.suite}/{w.backbone}/heads/{w.task}.safetensors"),
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
         released=expand(
@@ -45,7 +46,7 @@ rule finetune_ablation:
 rule merge_ablation:
     """Merge every variant of a sweep with the other tasks' unprotected adapters."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
@@ -54,8 +55,7 @@ rule merge_ablation:
         ],
         unprotected=lambda w: adapter_files(w, "unprotected"),
         references=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/unprotected/update.json"
-            for task in suite_of(w)["tasks"]
+            adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
         ],
         variants=lambda w: [
             f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}/{name}"

@@ -395,6 +395,13 @@ def claimed_tables(suite):
     return [f"results/{suite}/{name}.csv" for name in names]
 
 
+def swept(suite):
+    """The settings that a suite sweeps as part of all artifacts; sweeps train, releases do not."""
+    if RELEASED or artifacts.figure_objection(suite, suite_of(suite)):
+        return []
+    return suite_of(suite)["ablations"]["sweeps"]
+
+
 def all_artifacts(suite):
     """Everything that a suite can show, on request: tables, figures, comparison."""
     figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
@@ -402,11 +409,7 @@ def all_artifacts(suite):
         *DEFAULT_ARTIFACTS,
         *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
         *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
-        *(
-            f"ablation_{sweep}.{kind}"
-            for sweep in (suite_of(suite)["ablations"]["sweeps"] if figures else [])
-            for kind in ("csv", "pdf", "png")
-        ),
+        *(f"ablation_{sweep}.{kind}" for sweep in swept(suite) for kind in ("csv", "pdf", "png")),
         *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
         "claims.csv",
         "comparison.csv",
