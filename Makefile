@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help env demo reproduce all-artifacts verify test test-slurm lint clean
+.PHONY: help env demo reproduce all-artifacts report verify test test-slurm lint clean
 
 help:
 	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows"
 	@echo "make reproduce      the same artifacts from the released checkpoints, compared with theirs"
 	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers"
+	@echo "make report         all of it in one HTML file that opens offline, results/report.html"
 	@echo "make verify         check every file behind the results against its recorded SHA-256"
 	@echo "make test           run the tests"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
@@ -34,6 +35,9 @@ demo: env
 
 all-artifacts: env
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts
+
+report: all-artifacts
+	$(BIN)/snakemake --cores 1 all_artifacts --report results/report.html
 
 reproduce: env
 	$(BIN)/dvc pull --quiet

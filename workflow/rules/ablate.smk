@@ -103,7 +103,12 @@ rule plot_ablation:
     output:
         csv="results/{suite}/ablation_{sweep}.csv",
         pdf="results/{suite}/ablation_{sweep}.pdf",
-        png="results/{suite}/ablation_{sweep}.png",
+        png=report(
+            "results/{suite}/ablation_{sweep}.png",
+            caption="../report/ablation.rst",
+            category="Ablations",
+            labels={"setting": "{sweep}"},
+        ),
     log:
         "logs/{suite}/plot_ablation/{sweep}.log",
     conda:

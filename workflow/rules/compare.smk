@@ -11,7 +11,12 @@ rule judge_claims:
         tables=lambda w: claimed_tables(w.suite),
         published=PUBLISHED,
     output:
-        claims="results/{suite}/claims.csv",
+        claims=report(
+            "results/{suite}/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"content": "Claims and verdicts"},
+        ),
     log:
         "logs/{suite}/judge_claims.log",
     localrule: True
@@ -36,7 +41,12 @@ rule compare_results:
         tables=expand("results/{{suite}}/table{number}.csv", number=artifacts.TABLES),
         published=PUBLISHED,
     output:
-        comparison="results/{suite}/comparison.csv",
+        comparison=report(
+            "results/{suite}/comparison.csv",
+            caption="../report/comparison.rst",
+            category="Claims",
+            labels={"content": "Beside the published numbers"},
+        ),
         page="results/{suite}/comparison.md",
     log:
         "logs/{suite}/compare_results.log",

@@ -10,7 +10,12 @@ rule plot_figure2:
         zero_shot=lambda w: figure_zero_shot(w.suite)[0],
     output:
         pdf="results/{suite}/figure2.pdf",
-        png="results/{suite}/figure2.png",
+        png=report(
+            "results/{suite}/figure2.png",
+            caption="../report/figure2.rst",
+            category="Figures",
+            labels={"figure": "Figure 2"},
+        ),
         csv="results/{suite}/figure2.csv",
     log:
         "logs/{suite}/plot_figure2.log",
@@ -37,7 +42,12 @@ rule plot_figure5:
         zero_shot=lambda w: figure_zero_shot(w.suite),
     output:
         pdf="results/{suite}/figure5.pdf",
-        png="results/{suite}/figure5.png",
+        png=report(
+            "results/{suite}/figure5.png",
+            caption="../report/figure5.rst",
+            category="Figures",
+            labels={"figure": "Figure 5"},
+        ),
         csv="results/{suite}/figure5.csv",
     log:
         "logs/{suite}/plot_figure5.log",
@@ -64,7 +74,12 @@ rule plot_figure3:
         zero_shot=lambda w: figure_zero_shot(w.suite),
     output:
         pdf="results/{suite}/figure3.pdf",
-        png="results/{suite}/figure3.png",
+        png=report(
+            "results/{suite}/figure3.png",
+            caption="../report/figure3.rst",
+            category="Figures",
+            labels={"figure": "Figure 3"},
+        ),
         csv="results/{suite}/figure3.csv",
     log:
         "logs/{suite}/plot_figure3.log",
@@ -90,7 +105,12 @@ rule plot_figure4:
         pairs=lambda w: pair_sweep(w.suite),
     output:
         pdf="results/{suite}/figure4.pdf",
-        png="results/{suite}/figure4.png",
+        png=report(
+            "results/{suite}/figure4.png",
+            caption="../report/figure4.rst",
+            category="Figures",
+            labels={"figure": "Figure 4"},
+        ),
         csv="results/{suite}/figure4.csv",
     log:
         "logs/{suite}/plot_figure4.log",
@@ -116,7 +136,12 @@ rule plot_figure6:
         merges=lambda w: data_merges(w.suite, [figures_backbone(w.suite)]),
     output:
         pdf="results/{suite}/figure6.pdf",
-        png="results/{suite}/figure6.png",
+        png=report(
+            "results/{suite}/figure6.png",
+            caption="../report/figure6.rst",
+            category="Figures",
+            labels={"figure": "Figure 6"},
+        ),
         csv="results/{suite}/figure6.csv",
     log:
         "logs/{suite}/plot_figure6.log",
@@ -143,7 +168,12 @@ rule plot_figure7:
         profiles=lambda w: scale_profiles(w.suite),
     output:
         pdf="results/{suite}/figure7.pdf",
-        png="results/{suite}/figure7.png",
+        png=report(
+            "results/{suite}/figure7.png",
+            caption="../report/figure7.rst",
+            category="Figures",
+            labels={"figure": "Figure 7"},
+        ),
         csv="results/{suite}/figure7.csv",
     log:
         "logs/{suite}/plot_figure7.log",
@@ -169,7 +199,12 @@ rule plot_figure8:
         pairs=lambda w: pair_sweep(w.suite),
     output:
         pdf="results/{suite}/figure8.pdf",
-        png="results/{suite}/figure8.png",
+        png=report(
+            "results/{suite}/figure8.png",
+            caption="../report/figure8.rst",
+            category="Figures",
+            labels={"figure": "Figure 8"},
+        ),
         csv="results/{suite}/figure8.csv",
     log:
         "logs/{suite}/plot_figure8.log",

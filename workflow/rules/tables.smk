@@ -13,7 +13,12 @@ rule tabulate_standalone:
         records=lambda w: records(w.suite, STANDALONE_RELEASE[w.number]),
         zero_shot=lambda w: zero_shot_records(w.suite, STANDALONE_RELEASE[w.number]),
     output:
-        table="results/{suite}/table{number,[13]}.csv",
+        table=report(
+            "results/{suite}/table{number,[13]}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "Table {number}"},
+        ),
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
     localrule: True
@@ -38,7 +43,12 @@ rule tabulate_merging:
     input:
         merges=lambda w: merges(w.suite, MERGED_RELEASE[w.number]),
     output:
-        table="results/{suite}/table{number,[24]}.csv",
+        table=report(
+            "results/{suite}/table{number,[24]}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "Table {number}"},
+        ),
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
     localrule: True
@@ -63,7 +73,12 @@ rule tabulate_complete:
     input:
         merges=table_merges,
     output:
-        table="results/{suite}/table{number,7|8|9|10}.csv",
+        table=report(
+            "results/{suite}/table{number,7|8|9|10}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "Table {number}"},
+        ),
     log:
         "logs/{suite}/tabulate_complete/table{number}.log",
     localrule: True
@@ -92,7 +107,12 @@ rule tabulate_data_merging:
     input:
         merges=table_data_merges,
     output:
-        table="results/{suite}/table{number,5|11}.csv",
+        table=report(
+            "results/{suite}/table{number,5|11}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "Table {number}"},
+        ),
     log:
         "logs/{suite}/tabulate_data_merging/table{number}.log",
     localrule: True
@@ -118,7 +138,12 @@ rule tabulate_correlations:
     input:
         pairs=lambda w: [] if table_objection(w, 6) else [pair_sweep(w.suite)],
     output:
-        table="results/{suite}/table6.csv",
+        table=report(
+            "results/{suite}/table6.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "Table 6"},
+        ),
     log:
         "logs/{suite}/tabulate_correlations.log",
     localrule: True

@@ -7,7 +7,7 @@
 rule measure_curvature:
     """Measure slopes and curvatures of every update and pair (Theorems A.2 and A.4)."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        tower=tower,
         heads=heads,
         data=lambda w: [
             file
@@ -50,9 +50,24 @@ rule tabulate_theorems:
             for protection in ("unprotected", "trap2")
         ],
     output:
-        scaling="results/{suite}/theorem2.csv",
-        damage="results/{suite}/theorem4.csv",
-        statement="results/{suite}/theory.txt",
+        scaling=report(
+            "results/{suite}/theorem2.csv",
+            caption="../report/theorem.rst",
+            category="Theory",
+            labels={"content": "Theorem A.2"},
+        ),
+        damage=report(
+            "results/{suite}/theorem4.csv",
+            caption="../report/theorem.rst",
+            category="Theory",
+            labels={"content": "Theorem A.4"},
+        ),
+        statement=report(
+            "results/{suite}/theory.txt",
+            caption="../report/theory.rst",
+            category="Theory",
+            labels={"content": "Premises"},
+        ),
     log:
         "logs/{suite}/tabulate_theorems.log",
     localrule: True
