@@ -4,5 +4,6 @@ from trap2 import files, job, lineage
 
 with job.running(snakemake) as say:
     found = lineage.collect(map(str, snakemake.input))
-    files.write_json(snakemake.output.manifest, {"suite": snakemake.wildcards.suite, "files": found})
+    manifest = {"suite": snakemake.wildcards.suite, "files": found}
+    files.write_json(snakemake.output.manifest, manifest)
     say(f"{len(found)} files behind {len(snakemake.input)} artifacts")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from trap2 import files, job, released
-from trap2.cells import Scorer, Search, cell_key, open_tasks, sweep_cell
+from trap2.cells import Scorer, Search, cell_key, is_whole, open_tasks, seal, sweep_cell
 from trap2.merging import Merger
 from trap2.provenance import versions
 
@@ -21,10 +21,11 @@ def input_digests() -> dict[str, str]:
 
 
 def earlier_cells(path: Path) -> dict[str, dict]:
-    """The cells of an earlier run; none if there was none or its file is damaged."""
+    """The cells of an earlier run; without what was damaged since."""
     try:
-        return files.read_json(path)["cells"]
-    except (files.FileError, KeyError, TypeError):
+        cells = files.read_json(path)["cells"]
+        return {column: cell for column, cell in cells.items() if is_whole(cell)}
+    except (files.FileError, AttributeError, KeyError, TypeError):
         return {}
 
 
@@ -72,7 +73,7 @@ with job.running(snakemake) as say:
                 mergers[space] = Merger(updates, space)
             cell = sweep_cell(scorer, mergers[space], method, options, search)
             cell |= {"merge_method": method, "merge_space": space, "key": key}
-            cell["seconds"] = round(time.monotonic() - started, 2)
+            cell = seal(cell | {"seconds": round(time.monotonic() - started, 2)})
         say(
             f"{column}: s = {cell['coefficient']:g}, normalised validation accuracy "
             f"{cell['normalised_val_accuracy']:.2f} %, {cell['seconds']} s"

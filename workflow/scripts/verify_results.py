@@ -21,4 +21,4 @@ with job.running(snakemake) as say:
         print(problem, file=sys.stderr)
     if found:
         raise files.FileError(f"{len(found)} of {len(manifest)} files do not match, see above")
-    print(f"verified: all {len(manifest)} files behind the results are as recorded", file=sys.stderr)
+    print(f"all {len(manifest)} files behind the results are as recorded", file=sys.stderr)

@@ -60,7 +60,9 @@ def read_manifest(suite: str) -> dict[str, Any]:
         )
     manifest = files.read_json(path)
     if not isinstance(manifest, dict) or not {"files", "configuration"} <= manifest.keys():
-        raise files.FileError(f"{path}: not a bundle's manifest. Get it again: dvc checkout --force")
+        raise files.FileError(
+            f"{path}: not the manifest of a bundle. Get it again: dvc checkout --force"
+        )
     return manifest
 
 
@@ -181,7 +183,7 @@ A LoRA adapter of the {record["suite"]} suite, {how}{details}.
 
 | | |
 |---|---|
-| Base model | `{record["suite"]}/{record["backbone"]}`: the vision tower beside this adapter in the bundle |
+| Base model | `{record["suite"]}/{record["backbone"]}`, its vision tower is in the bundle |
 | Task | {record["task"]}, classified by its zero-shot head |
 | Test accuracy, alone at scale 1 | {test["accuracy"]:.2f} % of {test["count"]} images |
 | Validation accuracy | {val["accuracy"]:.2f} % of {val["count"]} images |

@@ -122,6 +122,17 @@ def cell_key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def seal(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell with a digest of its content, for :func:`is_whole`."""
+    return cell | {"digest": cell_key(cell)}
+
+
+def is_whole(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell of an earlier run is still what was written."""
+    content = {key: value for key, value in cell.items() if key != "digest"}
+    return cell.get("digest") == cell_key(content)
+
+
 def sweep_cell(
     scorer: Scorer, merger: Merger, method: str, options: Mapping[str, Any], search: Search
 ) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import platform
@@ -31,6 +32,11 @@ def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
     started = time.monotonic()
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        yield from _logged(snakemake, path, started)
+
+
+def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[str], None]]:
     logging.basicConfig(
         filename=path,
         filemode="w",
@@ -51,6 +57,26 @@ def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+@contextmanager
+def _alone(log: Path) -> Iterator[None]:
+    """Wait for an earlier run's process that still makes the same files.
+
+    Killing Snakemake leaves its jobs at work; what they make is right, but two writers would mix
+    the files of two runs.
+    """
+    with open(log, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for an earlier run's job that still writes {log}", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            # A file system without locks, as on some clusters, where SLURM's jobs are asked for
+            # before a run starts.
+            pass
+        yield
 
 
 def _described(snakemake: Any) -> dict[str, Any]:
