@@ -1,0 +1,109 @@
+"""Merges with data on real towers, of both kinds."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from trap2.cells import Scorer, Task
+from trap2.clip.backbones import build_clip, lora_targets, vision_tower
+from trap2.data.arrays import Split
+from trap2.data_cells import DATA_METHODS, data_cell, proxy_batches
+from trap2.sweep import AppliedUpdate
+from trap2.updates import LowRank
+
+TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
+VIT: dict[str, Any] = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2}
+VIT["head_width"] = 16
+CONVNEXT = {
+    "image_size": 32,
+    "timm_model_name": "convnext_tiny",
+    "timm_model_args": {
+        "depths": [1, 1, 1, 1],
+        "dims": [8, 8, 16, 16],
+        "patch_size": 2,
+        "ls_init_value": 0.5,
+    },
+}
+CPU = torch.device("cpu")
+
+
+def split(seed: int, count: int = 120) -> Split:
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+    return Split(images, generator.integers(0, 4, count))
+
+
+@pytest.fixture(params=["vit", "convnext"])
+def setting(request):
+    torch.manual_seed(0)
+    vision = VIT if request.param == "vit" else CONVNEXT
+    architecture = {"embed_dim": 8, "vision_cfg": dict(vision), "text_cfg": TEXT}
+    tower = vision_tower(build_clip(architecture))
+    tasks = {
+        name: Task(
+            torch.nn.functional.normalize(torch.randn(4, 8), dim=1), split(k), split(k + 9), 50.0
+        )
+        for k, name in enumerate(("a", "b"))
+    }
+    updates = []
+    for _ in tasks:
+        weights = [f"{target}.weight" for target in lora_targets(tower)]
+        shapes = {name: tower.get_parameter(name).shape for name in weights}
+        factors = {n: (torch.randn(s[0], 2), torch.randn(2, s[1])) for n, s in shapes.items()}
+        updates.append({n: LowRank(0.2 * b, 0.2 * a) for n, (b, a) in factors.items()})
+    return Scorer(tower, tasks, 10.0, 16, CPU), updates
+
+
+def batches(scorer: Scorer) -> list[list[torch.Tensor]]:
+    return [
+        proxy_batches(task.val, name, samples=100, sampling="random", seed=0, device=CPU)
+        for name, task in scorer.tasks.items()
+    ]
+
+
+@pytest.mark.parametrize("method", DATA_METHODS)
+def test_two_equal_updates_merge_to_themselves(setting, method):
+    scorer, updates = setting
+    same = [updates[0], updates[0]]
+    cell = data_cell(scorer, batches(scorer), same, method, {"off_diagonal": 1.0})
+    applied = {name: part.dense() for name, part in updates[0].items()}
+    with AppliedUpdate(scorer.tower, applied) as alone:
+        alone.set(1.0)
+        wanted = scorer.scores("test")
+    for name, score in wanted.items():
+        assert cell["test"][name]["loss"] == pytest.approx(score.loss, rel=2e-3)
+
+
+@pytest.mark.parametrize("method", DATA_METHODS)
+def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
+    scorer, updates = setting
+    before = {name: value.clone() for name, value in scorer.tower.state_dict().items()}
+    cell = data_cell(scorer, batches(scorer), updates, method, {"off_diagonal": 0.5})
+    assert set(cell["coefficients"]) == set(updates[0])
+    for shares in cell["coefficients"].values():
+        assert list(shares) == ["a", "b"]
+        assert sum(shares.values()) == pytest.approx(1)
+    state = scorer.tower.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+
+
+def test_chain_of_merges_is_not_regmean(setting):
+    scorer, updates = setting
+    inputs = batches(scorer)
+    cells = [data_cell(scorer, inputs, updates, m, {"off_diagonal": 1.0}) for m in DATA_METHODS]
+    assert cells[0]["test"]["a"]["loss"] != pytest.approx(cells[1]["test"]["a"]["loss"], rel=1e-4)
+
+
+def test_samples_depend_on_seed_task_and_sampling():
+    data = split(0, 200)
+
+    def drawn(seed: int, task: str, sampling: str) -> torch.Tensor:
+        found = proxy_batches(data, task, samples=100, sampling=sampling, seed=seed, device=CPU)
+        assert sum(len(batch) for batch in found) == 100
+        return torch.cat(found)
+
+    first = drawn(0, "a", "random")
+    assert torch.equal(first, drawn(0, "a", "random"))
+    for other in ((1, "a", "random"), (0, "b", "random"), (0, "a", "class-stratified")):
+        assert not torch.equal(first, drawn(*other))
