@@ -1,0 +1,128 @@
+# What the tables and figures are made from: the functions behind their rules' inputs.
+
+PUBLISHED = [f"config/published/table{number}.csv" for number in artifacts.TABLES]
+
+
+def table_columns(wildcards):
+    """The columns of Tables 2 and 4."""
+    cells = release_cells(wildcards.suite, MERGED_RELEASE[wildcards.number])
+    return [f"{method}-{space}" for method, space in cells]
+
+
+def table_objection(wildcards, number=None):
+    """Why a suite has no such table; an empty text where it has one."""
+    number = int(wildcards.number if number is None else number)
+    return artifacts.table_objection(wildcards.suite, suite_of(wildcards), number) or ""
+
+
+def table_merges(wildcards):
+    """The merges behind Tables 7 to 10."""
+    number = int(wildcards.number)
+    backbones = artifacts.table_backbones(suite_of(wildcards), number)
+    return merges(wildcards.suite, artifacts.TABLES[number].release, backbones)
+
+
+def data_merges(suite, backbones):
+    """The merges with data on some backbones: unprotected, and each task protected by TRAP²."""
+    return [
+        f"results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json"
+        for backbone in backbones
+        for protection in ("unprotected", "trap2")
+        for protected in merged_tasks(suite, protection)
+    ]
+
+
+def table_data_merges(wildcards):
+    """The merges behind Tables 5 and 11."""
+    if table_objection(wildcards):
+        return []
+    return data_merges(wildcards.suite, backbones_of(wildcards.suite, "lora"))
+
+
+def standalone_of_merging(wildcards):
+    """The table of standalone accuracies that goes with Table 2 or 4; others need none."""
+    if wildcards.number not in ("2", "4") or table_objection(wildcards):
+        return []
+    return [f"results/{wildcards.suite}/table{int(wildcards.number) - 1}.csv"]
+
+
+def figures_backbone(suite):
+    """The backbone of the figures; a suite without what they show ends the run."""
+    reason = artifacts.figure_objection(suite, suite_of(suite))
+    if reason is not None:
+        sys.exit(f"no figures: {reason}")
+    return suite_of(suite)["figures"]["backbone"]
+
+
+def pair_sweep(suite, protection="trap2"):
+    """The pairs of adapters on the figures' backbone."""
+    return f"results/{suite}/{figures_backbone(suite)}/lora/pairs/{protection}.json"
+
+
+def scale_profiles(suite):
+    """The scale sweeps behind Figures 2 and 5: unprotected and TRAP² adapters."""
+    backbone = figures_backbone(suite)
+    return [
+        f"results/{suite}/{backbone}/lora/scales/{protection}.json"
+        for protection in ("unprotected", "trap2")
+    ]
+
+
+def figure_zero_shot(suite):
+    """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
+    figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
+    ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
+    return [stored(f"results/{suite}/{figures['backbone']}/heads/{task}.json") for task in ordered]
+
+
+onstart:
+    # A Snakemake that was killed leaves its cluster jobs running; a second job for the same
+    # file would write it at the same time.
+    cluster.refuse_beside_running_jobs(Path.cwd())
+
+
+def claimed_tables(suite):
+    """The tables and figures that claims are tested on; figures where the suite has them."""
+    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    names = [f"table{n}" for n in artifacts.TABLES] + [f"figure{n}" for n in figures]
+    return [f"results/{suite}/{name}.csv" for name in names]
+
+
+def swept(suite):
+    """The settings that a suite sweeps as part of all artifacts; sweeps train, releases do not."""
+    if RELEASED or artifacts.figure_objection(suite, suite_of(suite)):
+        return []
+    return suite_of(suite)["ablations"]["sweeps"]
+
+
+def all_artifacts(suite):
+    """Everything that a suite can show, on request: tables, figures, comparison."""
+    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    return [
+        *DEFAULT_ARTIFACTS,
+        *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
+        *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
+        *(f"ablation_{sweep}.{kind}" for sweep in swept(suite) for kind in ("csv", "pdf", "png")),
+        *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
+        "claims.csv",
+        "comparison.csv",
+        "comparison.md",
+    ]
+
+
+def variant(wildcards):
+    """The value of a sweep that a job trains; one that is not configured ends the run."""
+    known = ablations.variants(suite_of(wildcards), wildcards.sweep)
+    if wildcards.value not in known:
+        sys.exit(
+            f"ablations.sweeps.{wildcards.sweep} of the suite '{wildcards.suite}' has no value "
+            f"'{wildcards.value}'; it has {', '.join(known) or 'none'}"
+        )
+    return known[wildcards.value]
+
+
+def ablated_training(wildcards):
+    """How an ablation's adapter is trained: as the suite's, but for one setting."""
+    settings = suite_of(wildcards)["releases"]["lora"]
+    adapter = settings.get("adapter", {}) | dict(variant(wildcards).adapter)
+    return {"optimisation": settings["optimisation"], "adapter": adapter}
