@@ -85,7 +85,7 @@ def test_columns_with_a_number_and_with_each_other():
     [
         ({}, "no table2"),
         ({"table2": [{"suite": "d", "not_applicable": "it trains none"}]}, "it trains none"),
-        ({"table2": TABLE[:1]}, "table2 has no row"),
+        ({"table2": TABLE[:1]}, "table2 has no protection trap2"),
     ],
 )
 def test_what_cannot_be_asked_is_not_tested(tables, reason):

@@ -66,7 +66,7 @@ def judge(claim: Mapping[str, Any], tables: Tables) -> Verdict:
     try:
         comparisons = list(_comparisons(claim["table"], test, tables))
         if not comparisons:
-            raise Untestable(f"{claim['table']} has no row that the test asks for")
+            raise Untestable(_missing(claim["table"], test))
     except Untestable as error:
         return Verdict(UNTESTED, reason=str(error))
     relation, factor = _RELATIONS[test["relation"]], test["factor"]
@@ -96,6 +96,12 @@ def claim_rows(
             | {"tried": claim["tried"].get(suite, "") if found.verdict == FAILS else ""}
         )
     return rows
+
+
+def _missing(table: str, test: Mapping[str, Any]) -> str:
+    wanted = test["of"] if test["kind"] == "rows" else test.get("where", {})
+    what = ", ".join(f"{key} {value}" for key, value in wanted.items())
+    return f"the run's {table} has no {what}" if what else f"the run's {table} is empty"
 
 
 def _table(name: str, tables: Tables) -> Sequence[Row]:
