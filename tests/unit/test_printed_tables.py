@@ -8,7 +8,7 @@ import pytest
 from trap2 import files
 from trap2.artifacts import TABLES
 from trap2.report.grid import escape
-from trap2.report.latex import render, zero_shot_averages
+from trap2.report.latex import is_below, render, zero_shot_averages
 from trap2.report.published import published_rows
 
 ROOT = Path(__file__).parents[2]
@@ -145,3 +145,10 @@ def test_a_table_that_cannot_be_made_is_a_sentence():
 
 def test_escaping():
     assert escape("a_b & 5 % of #1²") == r"a\_b \& 5 \% of \#1$^2$"
+
+
+def test_the_mark_is_below_95_percent_exactly():
+    assert is_below("94.999", "100.000")
+    assert not is_below("95.000", "100.000")
+    assert not is_below("57.095", "60.100")  # 95 % of it, exactly
+    assert is_below("57.094", "60.100")
