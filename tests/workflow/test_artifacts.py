@@ -139,3 +139,20 @@ def test_all_artifacts_of_the_paper_suite(paper):
     assert jobs["sweep_data_merges"] == 3 * 9
     assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
     assert jobs["render_table"] == 11
+
+
+def test_seeds_have_folders_of_their_own_and_one_table(clone):
+    run = clone.snakemake(
+        *("results/table2.tex", "-n", "--cores", "1"),
+        *("--config", "suite=smoke", "seeds=[0,1,2]"),
+    )
+    assert run.code == 0, run.output
+    jobs = run.jobs()
+    assert jobs["pretrain_base"] == 3
+    assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == 3 * TASKS
+    assert (jobs["tabulate_merging"], jobs["summarise_seeds"]) == (3, 2)
+    assert (jobs["render_seeds"], jobs["publish"]) == (1, 1)
+    assert "results/smoke@2/ViT-demo/lora/shapes/trap2" in run.output
+    again = clone.snakemake("-n", "--cores", "1", "--config", "suite=smoke", "seeds=[1]")
+    assert again.code != 0
+    assert "seeds has 1 entries; it needs at least 2" in again.output

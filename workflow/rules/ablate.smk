@@ -34,7 +34,7 @@ rule finetune_ablation:
         weight=lambda w: variant(w).weight,
         trap2=lambda w: objective_settings(w) | dict(variant(w).trap2),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("finetune_ablation.py"),
     message:

@@ -16,8 +16,9 @@ _suites = {}
 
 
 def suite_of(wildcards):
-    """The settings of the suite that a job belongs to, checked once."""
+    """The settings of the suite that a job belongs to, checked once; demo@2 is the demo."""
     name = wildcards if isinstance(wildcards, str) else wildcards.suite
+    name = name.partition("@")[0]
     if name not in _suites:
         try:
             _suites[name] = configuration.load_suite(name, SUITES, config.get("catalogue"))
@@ -46,12 +47,26 @@ DATASETS = catalogue.load_rows(config.get("catalogue"))
 
 def suites_from(source):
     """A pattern of the suites whose data comes from one source."""
-    return "|".join(configuration.suites_from(source, SUITES)) or "(?!)"
+    names = "|".join(configuration.suites_from(source, SUITES))
+    return f"({names})(@\\d+)?" if names else "(?!)"
+
+
+def seed_of(wildcards):
+    """The seed of a job: that in its suite's name (demo@2), else the configured one."""
+    seed = wildcards.suite.partition("@")[2]
+    return int(seed) if seed else config["seed"]
+
+
+def replicas(suite):
+    """A suite's folder for each seed; the configured seed's has the suite's own name."""
+    seeds = config.get("seeds", [config["seed"]])
+    return [suite if seed == config["seed"] else f"{suite}@{seed}" for seed in seeds]
 
 
 wildcard_constraints:
     # results/published/ holds the paper's own tables.
-    suite=r"(?!published\b)[a-z0-9-]+",
+    # A suite with another seed than the configured one is suite@seed.
+    suite=r"(?!published\b)[a-z0-9-]+(@\d+)?",
     backbone=r"[A-Za-z0-9_-]+",
     release=r"lora|full",
     task=r"[A-Za-z0-9_]+",

@@ -59,7 +59,7 @@ rule prepare_data:
         runtime=sized(10, 120),
     params:
         data=lambda w: preparation_settings(w),
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         # Each source has its own code: an edited rendering prepares no dataset again.
         code=lambda w: code(PREPARATION[suite_of(w)["data"]["source"]]),
     message:

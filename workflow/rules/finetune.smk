@@ -30,7 +30,7 @@ rule finetune_unprotected:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("finetune_unprotected.py"),
     message:
@@ -77,7 +77,7 @@ rule finetune_trap2:
         release=lambda w: training_settings(w),
         trap2=lambda w: objective_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("finetune_trap2.py"),
     message:

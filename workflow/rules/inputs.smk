@@ -126,3 +126,11 @@ def ablated_training(wildcards):
     settings = suite_of(wildcards)["releases"]["lora"]
     adapter = settings.get("adapter", {}) | dict(variant(wildcards).adapter)
     return {"optimisation": settings["optimisation"], "adapter": adapter}
+
+
+def published_artifact(wildcards):
+    """What is published: tables over all seeds, everything else of the first one."""
+    suites, name = replicas(config["suite"]), wildcards.artifact
+    table = name.startswith("table") and name.endswith((".csv", ".tex"))
+    folder = f"{config['suite']}/seeds" if table and len(suites) > 1 else suites[0]
+    return f"results/{folder}/{name}"

@@ -43,7 +43,7 @@ rule sweep_merges:
         tasks=lambda w: suite_of(w)["tasks"],
         cells=lambda w: release_cells(w.suite, w.release),
         merging=lambda w: {key: suite_of(w)["merging"][key] for key in ("options", "search")},
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
@@ -67,9 +67,7 @@ rule sweep_data_merges:
         updates=lambda w: [
             file
             for task in suite_of(w)["tasks"]
-            for file in adapter_of(
-                w, task, w.protection if task == w.protected else "unprotected"
-            )
+            for file in adapter_of(w, task, w.protection if task == w.protected else "unprotected")
         ],
         references=lambda w: [
             adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
@@ -90,7 +88,7 @@ rule sweep_data_merges:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
         merging=lambda w: suite_of(w)["merging"]["data"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
             "evaluation_batch_size", 256

@@ -30,7 +30,7 @@ rule pretrain_base:
     params:
         backbone=lambda w: model_settings(w, "resolution", "pretraining"),
         tasks=lambda w: suite_of(w)["tasks"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         code=code("pretrain_base.py"),
     message:
         "Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})"

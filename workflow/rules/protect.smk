@@ -70,7 +70,7 @@ rule protect_update:
         backbone=lambda w: model_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("protect_update.py"),
     message:

@@ -187,6 +187,43 @@ rule render_table:
         "../scripts/render_table.py"
 
 
+rule summarise_seeds:
+    """Give mean and standard deviation over seeds of every number of a table."""
+    input:
+        tables=lambda w: [f"results/{suite}/table{w.number}.csv" for suite in replicas(w.suite)],
+    output:
+        table="results/{suite}/seeds/table{number,[1-9]|10|11}.csv",
+    log:
+        "logs/{suite}/summarise_seeds/table{number}.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        seeds=config.get("seeds"),
+        code=code("summarise_seeds.py"),
+    message:
+        "Table {wildcards.number} of the {wildcards.suite} suite over all seeds"
+    script:
+        "../scripts/summarise_seeds.py"
+
+
+use rule render_table as render_seeds with:
+    input:
+        table="results/{suite}/seeds/table{number}.csv",
+        standalone=lambda w: [
+            path.replace(f"{w.suite}/", f"{w.suite}/seeds/", 1)
+            for path in standalone_of_merging(w)
+        ],
+    output:
+        tex="results/{suite}/seeds/table{number,[1-9]|10|11}.tex",
+    log:
+        "logs/{suite}/render_seeds/table{number}.log",
+
+
 rule render_published:
     """Render one of the paper's tables from its published numbers, in the same layout."""
     input:
@@ -248,7 +285,7 @@ rule summarise_results:
 rule publish:
     """Copy an artifact of the configured suite to results/."""
     input:
-        artifact=f"results/{config['suite']}/{{artifact}}",
+        artifact=published_artifact,
     output:
         artifact="results/{artifact,[a-z_]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
     log:

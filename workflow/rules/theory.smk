@@ -33,7 +33,7 @@ rule measure_curvature:
         tasks=lambda w: suite_of(w)["tasks"],
         images=lambda w: suite_of(w)["figures"]["curvature_images"],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=config["seed"],
+        seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("measure_curvature.py"),
     message:

@@ -30,9 +30,17 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: a key is unknown or a value is not allowed.
     """
+    if isinstance(seeds := config.get("seeds"), list):
+        # Snakemake reads the numbers of a list on the command line as texts.
+        numbers = [int(n) if isinstance(n, str) and n.isdecimal() else n for n in seeds]
+        config = {**config, "seeds": numbers}
     settings = checked(config, "config.schema.yaml", "config/config.yaml")
     available = sorted(path.stem for path in suites.glob("*.yaml"))
     problems = list(_download_problems(settings))
+    if "seeds" in settings and settings.get("checkpoints") == "released":
+        problems.append(
+            "seeds is set, and released checkpoints are those of one seed. Remove one of the two"
+        )
     if settings["suite"] not in available:
         problems.append(choice("suite", settings["suite"], available, "a file of config/suites"))
     if problems:

@@ -21,6 +21,7 @@ _ESCAPES = {
     "Δ": r"$\Delta$",
     "–": "--",
     "×": r"$\times$",
+    "±": r"$\pm$",
 }
 # Colours by role; the bars are told apart in grey print by their lightness.
 PREAMBLE = r"""% Needs \usepackage{booktabs,xcolor,graphicx}.

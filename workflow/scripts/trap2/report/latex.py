@@ -13,12 +13,13 @@ from itertools import groupby
 
 from trap2.report.grid import Cell, Line, Rule, sentence, to_latex
 from trap2.report.names import backbone_title, protection_title, task_title
+from trap2.report.seeds import COLUMN, STD, with_deviation
 
 Row = Mapping[str, str]
 MARK_BELOW = Decimal("0.95")
 """Values below this share of their reference are marked (captions of Tables 1 and 2)."""
 BARS = {1, 2}
-FACTS = ("suite", "backbone", "release", "protection", "notes")
+FACTS = ("suite", "backbone", "release", "protection", "notes", COLUMN)
 COMPLETE_FACTS = (*FACTS, "merge_method", "merge_space")
 REFERENCES = {"standalone": "fine-tuned", "merging": "unprotected"}
 STATISTICS = {
@@ -100,7 +101,7 @@ Grid = tuple[str, list[Line], list[Line]]
 
 
 def _columns(rows: Sequence[Row], facts: Sequence[str]) -> list[str]:
-    return [name for name in rows[0] if name not in facts]
+    return [name for name in rows[0] if name not in facts and not name.endswith(STD)]
 
 
 def _title(column: str) -> str:
@@ -132,17 +133,18 @@ def _standalone(rows: Sequence[Row], bars: bool, ours: str) -> Grid:
             cells = [Cell(first), Cell(_method_title(row["protection"], ours, appended=appended))]
             for name in names:
                 full = float(reference[name])
-                cells.append(_value(row[name], reference[name], full if bars else None))
+                cells.append(_value(row, name, reference[name], full if bars else None))
             body.append(cells)
     return "ll" + "r" * len(names), header, body
 
 
-def _value(text: str, reference: str, full: float | None) -> Cell:
+def _value(row: Row, name: str, reference: str, full: float | None) -> Cell:
     """A value with its bar; without one where ``full`` (a bar's whole length) is None."""
+    text = with_deviation(row, name)
     if full is None:
         return Cell(text)
-    bar = float(text) / full if full else 0.0
-    return Cell(text, bar=bar, marked=is_below(text, reference))
+    bar = float(row[name]) / full if full else 0.0
+    return Cell(text, bar=bar, marked=is_below(row[name], reference))
 
 
 def _merging(rows: Sequence[Row], bars: bool, zero_shot: Mapping[str, str], ours: str) -> Grid:
@@ -164,7 +166,7 @@ def _merging(rows: Sequence[Row], bars: bool, zero_shot: Mapping[str, str], ours
             cells = [Cell(title, italic=row is reference)]
             for name in names:
                 full = max(float(other[name]) for other in block)
-                cells.append(_value(row[name], reference[name], full if bars else None))
+                cells.append(_value(row, name, reference[name], full if bars else None))
             body.append(cells)
     return "l" + "r" * len(names), header, body
 
@@ -207,9 +209,9 @@ def _complete(rows: Sequence[Row]) -> Grid:
         ]
         # Nothing is protected in the unprotected merge: one number holds for every column.
         if row["protection"] == "unprotected":
-            cells.append(Cell(row["average"], span=len(names)))
+            cells.append(Cell(with_deviation(row, "average"), span=len(names)))
         else:
-            cells += [Cell(row[name]) for name in names]
+            cells += [Cell(with_deviation(row, name)) for name in names]
         body.append(cells)
         above = row
     return "lll" + "r" * len(names), header, body
@@ -225,6 +227,9 @@ def _correlation(rows: Sequence[Row]) -> Grid:
         body.append([Cell(title, span=len(STATISTICS) + 1, align="l", italic=True)])
         for row in members:
             body.append(
-                [Cell(STATISTICS[row["statistic"]]), *(Cell(row[name]) for name in STATISTICS)]
+                [
+                    Cell(STATISTICS[row["statistic"]]),
+                    *(Cell(with_deviation(row, name)) for name in STATISTICS),
+                ]
             )
     return "l" + "r" * len(STATISTICS), header, body

@@ -1,0 +1,10 @@
+"""Give mean and standard deviation over seeds of every number of a table."""
+
+from trap2 import files, job
+from trap2.report.seeds import over_seeds
+
+with job.running(snakemake) as say:
+    tables = [files.read_csv(path) for path in snakemake.input.tables]
+    columns, rows = over_seeds(snakemake.wildcards.suite, snakemake.params.seeds, tables)
+    files.write_csv(snakemake.output.table, columns, rows)
+    say(f"{len(tables)} seeds, {len(rows)} rows")
