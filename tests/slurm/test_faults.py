@@ -5,6 +5,7 @@ down in the clone, so that a fault meets them at work; what they compute stays t
 """
 
 import re
+import shutil
 import time
 
 import pytest
@@ -14,6 +15,7 @@ TABLES = ("results/table1.csv", "results/table2.csv", "results/cells.csv")
 SMOKE = ("--config", "suite=smoke")
 COMMAND = (*SLURM, *TABLES, *SMOKE)
 TASKS = ("shapes", "signs")
+MERGE = "smoke/ViT-demo/lora/merges/trap2/signs.json"
 OUTAGE_SECONDS = 25
 
 FAIL_ONCE = """
@@ -76,6 +78,7 @@ def survived(clone, cluster):
     cancelled, job = wait_until(lambda: training(clone, cluster, "signs", "satellite"))
     cluster.run("scancel", job.number)
     wait_until((adapter(clone, cancelled) / ".resume.safetensors").exists, 30)
+    wait_until(lambda: all(each.number != job.number for each in cluster.jobs()))
 
     before = cluster.unanswered()
     cluster.stop_controller()
@@ -133,7 +136,11 @@ def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
 ):
     slow = adapter(clone, "signs")
     before = {file.name: file.read_bytes() for file in slow.glob("adapter*")}
-    for file in (*slow.glob("*.*"), *clone.folder.glob("logs/smoke/finetune_trap2/*-signs-*.log")):
+    shutil.rmtree(slow.parent)
+    results = clone.folder / "results"
+    for file in (*results.glob("*.csv"), *results.glob("smoke/*.csv"), *results.glob(MERGE)):
+        file.unlink()
+    for file in clone.folder.glob("logs/smoke/finetune_trap2/*-signs-*.log"):
         file.unlink()
     first = clone.start(*COMMAND)
     _, job = wait_until(lambda: training(clone, cluster, "signs"))
@@ -175,8 +182,8 @@ def test_a_job_that_was_promised_a_gpu_and_sees_none_says_so(survived, clone, cl
         copy(file, results)
 
     heads = [f"results/large/ViT-demo/heads/{task}.json" for task in TASKS]
-    command = (*SLURM, "--retries", "0", *heads, "--config", "suite=large")
-    failed = clone.run(*command)
+    command = (*SLURM, "--retries", "0")
+    failed = clone.run(*command, heads[0], "--config", "suite=large")
     assert failed.code != 0
     log = clone.read("logs/large/build_head/*.log")
     assert re.search(
@@ -184,7 +191,7 @@ def test_a_job_that_was_promised_a_gpu_and_sees_none_says_so(survived, clone, cl
     )
     assert "allow the CPU with --config device=cpu" in log
 
-    clone.succeed(*command, "device=cpu")
+    clone.succeed(*command, *heads, "--config", "suite=large", "device=cpu")
     number = cluster.jobs("--states=COMPLETED", "--sort=-i")[0].number
     asked = cluster.run("scontrol", "show", "job", number)
     # Two heads share a job and take turns on its GPU.
