@@ -21,7 +21,7 @@ def midpoint_increases(pair: Pair) -> tuple[float, float]:
     return tuple(
         at[0.5][side]["loss"] - at[end][side]["loss"]
         for side, end in (("protected", 0.0), ("unprotected", 1.0))
-    )  # type: ignore[return-value]
+    )
 
 
 def pair_statistics(pairs: Iterable[Pair]) -> dict[str, list[float]]:

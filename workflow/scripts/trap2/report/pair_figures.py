@@ -93,7 +93,7 @@ def figure4(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
     assert image is not None
     bar = figure.colorbar(image, ax=panels, fraction=0.03, pad=0.015, shrink=0.8)
     bar.set_label("Test accuracy (%)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     style.caption(figure, f"{about}. Both adapters at scale {rows[0]['scale']:g}.")
     return figure
 
