@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
 
-.PHONY: help env demo reproduce all-artifacts report verify test test-slurm lint clean
+.PHONY: help env demo reproduce all-artifacts report verify test test-slurm benchmark lint clean
 
 help:
 	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows"
@@ -14,6 +14,7 @@ help:
 	@echo "make verify         check every file behind the results against its recorded SHA-256"
 	@echo "make test           run the tests"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
+	@echo "make benchmark      time merging and loading against the plain way of doing them"
 	@echo "make lint           check format, style and types"
 	@echo "make env            make the environment .venv/ alone"
 	@echo "make clean          delete results and logs; .venv/ and resources/ stay"
@@ -53,6 +54,10 @@ test: env
 
 test-slurm: env
 	$(BIN)/python -m pytest tests/slurm -m slurm --durations=0
+
+benchmark: env
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/merging.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/loading.py
 
 lint: env
 	$(BIN)/ruff check .
