@@ -11,6 +11,7 @@ from trap2.analysis.theorems import (
     cross_damage,
     down_scaling,
     quadrature,
+    weighted_curvature,
 )
 from trap2.clip.attention import SeparateAttention
 from trap2.report.theory import damage_rows, scaling_rows, statement
@@ -119,8 +120,8 @@ def test_down_scaling_takes_the_smallest_curvature_between_s_and_one():
 @pytest.mark.parametrize("slope", [-0.3, 0.2])
 def test_cross_damage_of_a_parabola(slope):
     # φ(γ) = 0.1 + slope·γ + 2γ²: φ″ = 4, ∫(1 - γ)φ″ = 2 = μ‖V‖²/8.
-    nodes, _ = quadrature()
-    found = cross_damage(5.0, 0.4, slope, [4.0] * len(nodes), 0.1, 2.1 + slope)
+    found = cross_damage(5.0, 0.4, slope, weighted_curvature(lambda _: 4.0), 0.1, 2.1 + slope)
+    assert found.mu_hvp_error == pytest.approx(0, abs=1e-12)
     assert found.mu_hvp == pytest.approx(16 / 25)
     assert found.mu_profile == pytest.approx(16 / 25)
     assert found.bound == pytest.approx(2 - 0.4 / 2 * 5)
@@ -132,10 +133,10 @@ def test_the_bounds_hold_and_both_curvatures_agree_on_a_network(setting):
     tower, loss, origin, direction = setting
     half = {name: value / 2 for name, value in direction.items()}
     start, end = (along(tower, origin, half, loss, u) for u in (0.0, 1.0))
-    inner = [along(tower, origin, half, loss, float(g)).curvature for g in quadrature()[0]]
+    integral = weighted_curvature(lambda g: along(tower, origin, half, loss, g).curvature)
     distance = float(vector(direction).norm())
     epsilon = gradient_norm(tower, origin, loss)
-    found = cross_damage(distance, epsilon, start.slope, inner, start.loss, end.loss)
+    found = cross_damage(distance, epsilon, start.slope, integral, start.loss, end.loss)
     assert found.mu_hvp == pytest.approx(found.mu_profile, rel=1e-3)
     assert found.measured >= found.bound
     assert found.slope >= -epsilon / 2 * distance - 1e-6
@@ -151,6 +152,7 @@ def test_the_statement_counts():
     scale = {"s": 0.5, "mu": 1.0, "epsilon": 0.1, "bound": 0.2, "measured": 0.3, "premise": True}
     pair = {"protected_task": "a", "unprotected_task": "b", "side": "protected", "distance": 2.0}
     pair |= {"epsilon": 0.1, "slope": 0.0, "mu_hvp": 1.0, "mu_profile": 1.0, "bound": -1.0}
+    pair |= {"mu_hvp_error": 0.0}
     pair |= {"measured": 0.4, "guaranteed": False}
     record = facts | {
         "updates": [{"task": "a"} | scale, {"task": "b"} | scale | {"premise": False, "bound": -1}],
@@ -167,3 +169,11 @@ def test_quadrature_nodes_are_densest_at_the_adapter():
     nodes, _ = quadrature()
     assert np.all(np.diff(nodes) > 0)
     assert nodes[0] < 0.001
+
+
+def test_the_integrals_error_shows_where_the_curvature_is_too_sharp_to_integrate():
+    smooth = weighted_curvature(lambda g: 12 * g**2)
+    assert smooth == (pytest.approx(12 * (1 / 3 - 1 / 4)), pytest.approx(0, abs=1e-10))
+    # ∫ (1 - γ)·sin(300γ) dγ = 1/300 - sin(300)/300².
+    sharp = weighted_curvature(lambda g: np.sin(300 * g))
+    assert sharp[1] > 1 / 300

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from trap2.analysis.curvature import TaskLoss, along, gradient_norm
-from trap2.analysis.theorems import CURVATURE_GRID, cross_damage, down_scaling, quadrature
+from trap2.analysis.theorems import (
+    CURVATURE_GRID,
+    cross_damage,
+    down_scaling,
+    weighted_curvature,
+)
 from trap2.clip.backbones import normalise
 from trap2.data.arrays import Split
 from trap2.data.proxy import proxy_sample
@@ -91,8 +96,7 @@ class Landscape:
         half = {name: part / 2 for name, part in self._dense(secant).items()}
         origin, loss = self._moved(own), self.losses[task]
         start, end = (along(self.tower, origin, half, loss, u) for u in (0.0, 1.0))
-        nodes = [float(u) for u in quadrature()[0]]
-        inner = [along(self.tower, origin, half, loss, u).curvature for u in nodes]
+        integral = weighted_curvature(lambda u: along(self.tower, origin, half, loss, u).curvature)
         distance = frobenius_norm(secant)
-        found = cross_damage(distance, epsilon, start.slope, inner, start.loss, end.loss)
+        found = cross_damage(distance, epsilon, start.slope, integral, start.loss, end.loss)
         return asdict(found) | {"guaranteed": found.guaranteed}

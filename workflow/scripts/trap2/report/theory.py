@@ -10,7 +10,16 @@ from trap2.report.names import protection_title
 Record = Mapping[str, Any]
 Row = dict[str, Any]
 SCALING = ("s", "mu", "epsilon", "bound", "measured")
-DAMAGE = ("distance", "epsilon", "slope", "mu_hvp", "mu_profile", "bound", "measured")
+DAMAGE = (
+    "distance",
+    "epsilon",
+    "slope",
+    "mu_hvp",
+    "mu_hvp_error",
+    "mu_profile",
+    "bound",
+    "measured",
+)
 _YES = {True: "yes", False: "no"}
 
 
@@ -49,8 +58,8 @@ def statement(scaling: Sequence[Row], damage: Sequence[Row], images: int) -> str
         f"Theorems A.2 and A.4 on the {facts['suite']} suite, {facts['backbone']}; losses in nats "
         f"on {images} test images a task.",
         "",
-        "A.2, down-scaling. The theorem assumes that the loss is convex between s and 1 (mu >= 0); "
-        "its bound is positive where the loss is guaranteed to grow.",
+        "A.2, down-scaling. The theorem assumes that the loss is convex between s and 1 (mu >= 0, "
+        "looked at on a grid); its bound is positive where the loss is guaranteed to grow.",
     ]
     for protection in dict.fromkeys(row["protection"] for row in scaling):
         lines += ["", f"  {protection_title(protection)}"]
