@@ -26,8 +26,8 @@ rule finetune_ablation:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=sized(2000, 16000),
+        runtime=sized(120, 480),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: ablated_training(w),
@@ -73,8 +73,8 @@ rule merge_ablation:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=sized(3000, 32000),
+        runtime=sized(60, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -111,6 +111,7 @@ rule plot_ablation:
         ),
     log:
         "logs/{suite}/plot_ablation/{sweep}.log",
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
