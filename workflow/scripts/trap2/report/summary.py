@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trap2.report import notes
+
 Row = Mapping[str, str]
-FACTS = ("suite", "backbone", "release", "protection")
+FACTS = ("suite", "backbone", "release", "protection", notes.COLUMN)
 
 
 def summary(table1: list[Row], table2: list[Row], places: Mapping[str, str]) -> str:
