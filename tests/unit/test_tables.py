@@ -64,6 +64,15 @@ def test_summary_says_whose_numbers_they_are():
     assert "loses 64 %" in text
 
 
+def test_summary_leaves_notes_out_of_the_numbers():
+    table1 = [
+        FACTS | {"protection": name, "average": "50", "notes": "Read this."}
+        for name in ("zero-shot", "fine-tuned", "trap2")
+    ]
+    table2 = [row | {"notes": "Read this."} for row in merging_rows(MERGES, ["TA-Full"])]
+    assert "lower in 1 of 1 columns" in summary(table1, table2, {"results/table1.csv": "alone"})
+
+
 def test_complete_rows_have_a_column_a_protected_task():
     rows = complete_rows(MERGES, ["a", "b"], ["TA-Full"])
     assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
