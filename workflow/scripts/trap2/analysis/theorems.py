@@ -20,7 +20,7 @@ CURVATURE_GRID = tuple(
     sorted({*DOWN_SCALES, *(k / 100 for k in range(90, 101)), *(k / 20 for k in range(4, 18))})
 )
 """Where g″ is evaluated: finest where TRAP² bends the loss most."""
-QUADRATURE_NODES = 24
+QUADRATURE_NODES = 12
 
 
 @dataclass(frozen=True)
