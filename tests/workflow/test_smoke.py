@@ -127,6 +127,7 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
         "collect_cells",
         "tabulate_merging",
         "summarise_results",
+        "collect_manifest",
         "publish",
     }
 
