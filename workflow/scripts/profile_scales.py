@@ -4,10 +4,8 @@ from pathlib import Path
 
 from trap2 import files, job, released
 from trap2.clip.heads import read_head
-from trap2.evaluation import score
-from trap2.merging import Merger
 from trap2.report.scales import profile_grid
-from trap2.sweep import AppliedUpdate
+from trap2.scale_profile import scale_profile
 
 with job.running(snakemake) as say:
     device = job.device(snakemake.params.device, snakemake.threads)
@@ -16,21 +14,16 @@ with job.running(snakemake) as say:
     folders = {Path(path).parent.parent.name: Path(path).parent for path in snakemake.input.updates}
     profiles = {}
     for task in snakemake.params.tasks:
-        update = released.load_update(folders[task], snakemake.input.tower)
-        test = released.open_task(list(snakemake.input.data), task, "test")
-        profiles[task] = []
-        with AppliedUpdate(tower, Merger([update]).merge("TA")) as applied:
-            for s in profile_grid(len(snakemake.params.tasks)):
-                applied.set(s)
-                result = score(
-                    tower,
-                    heads[task],
-                    snakemake.params.logit_scale,
-                    test,
-                    batch_size=snakemake.params.batch_size,
-                    device=device,
-                )
-                profiles[task].append({"s": s} | released.score_record(result))
+        profiles[task] = scale_profile(
+            tower,
+            released.load_update(folders[task], snakemake.input.tower),
+            profile_grid(len(snakemake.params.tasks)),
+            head=heads[task],
+            split=released.open_task(list(snakemake.input.data), task, "test"),
+            logit_scale=snakemake.params.logit_scale,
+            batch_size=snakemake.params.batch_size,
+            device=device,
+        )
         say(f"{task}: {len(profiles[task])} scales")
     record = dict(snakemake.wildcards) | {"profiles": profiles}
     record["notes"] = released.notes(snakemake.input.data)

@@ -1,0 +1,297 @@
+"""The command line on tiny files: every step's result, and every mistake in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from trap2 import files, lora, released
+from trap2.cli import main
+from trap2.clip.backbones import build_clip, lora_targets, vision_tower
+from trap2.clip.heads import write_head
+from trap2.commands import train as train_command
+from trap2.data.arrays import write_split
+from trap2.finetuning import finetune
+from trap2.lora import AdapterSettings
+from trap2.objective import Trap2
+from trap2.training import Optimisation
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+ARCHITECTURE: dict[str, Any] = {
+    "embed_dim": 12,
+    "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+    "text_cfg": {"context_length": 8, "width": 16, "heads": 2, "layers": 1},
+}
+SHORT = ("--steps", "4", "--batch-size", "8", "--warmup-steps", "1", "--evaluate-every", "2")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+    """One's own files: a base model, two tasks, two adapters and a whole checkpoint."""
+    root = tmp_path_factory.mktemp("own")
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    tower = vision_tower(build_clip(ARCHITECTURE))
+    files.write_tensors(root / "vit/tower.safetensors", tower.state_dict())
+    files.write_json(root / "vit/base.json", {"architecture": ARCHITECTURE})
+    for task in ("pets", "plants"):
+        head = torch.nn.functional.normalize(torch.randn(5, 12), dim=1)
+        write_head(root / f"vit/heads/{task}.safetensors", head, list("abcde"))
+        for split in ("train", "val", "test"):
+            images = generator.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+            write_split(root / "data" / task / "16", split, images, generator.integers(0, 5, 40))
+        adapter = lora.LoraUpdate(
+            vision_tower(build_clip(ARCHITECTURE, None)),
+            lora_targets(tower),
+            AdapterSettings(rank=3, alpha=6),
+            seed=0,
+        )
+        for parameter in adapter.parameters():
+            parameter.data.normal_(0, 0.1)
+        adapter.save(root / "updates" / task)
+        record = {"task": task, "val": {"accuracy": 25.0}}
+        files.write_json(root / "updates" / task / "update.json", record)
+    moved = vision_tower(build_clip(ARCHITECTURE))
+    moved.load_state_dict(tower.state_dict())
+    whole = lora.FullUpdate(moved)
+    for parameter in whole.parameters():
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    whole.save(root / "updates/whole")
+    files.write_json(root / "updates/whole/update.json", {"task": "pets", "val": {}})
+    return root
+
+
+def run(own: Path, *arguments: object) -> Result:
+    command, *rest = map(str, arguments)
+    return CliRunner().invoke(main, [command, "--base", str(own / "vit"), *rest])
+
+
+def succeed(own: Path, *arguments: object) -> str:
+    result = run(own, *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
+    data = own / "data/pets/16"
+    options = ("--lambda", "0.05", "--s-max", "1.5", "--rank", "2", "--dropout", "0", "--seed", "3")
+    succeed(own, "train", "--data", data, "--output", tmp_path / "mine", *SHORT, *options)
+    finetune(
+        tower=str(own / "vit/tower.safetensors"),
+        head=str(own / "vit/heads/pets.safetensors"),
+        data=[str(path) for path in sorted(data.iterdir())],
+        folder=tmp_path / "job",
+        names={"suite": "s", "backbone": "vit", "release": "lora", "task": "pets"},
+        backbone={"architecture": ARCHITECTURE},
+        release={
+            "optimisation": {"steps": 4, "batch_size": 8, "warmup_steps": 1, "evaluate_every": 2},
+            "adapter": {"rank": 2, "dropout": 0.0},
+        },
+        trap2=Trap2(0.05, s_max=1.5),
+        logit_scale=100.0,
+        seed=3,
+        device=torch.device("cpu"),
+        say=lambda _line: None,
+    )
+    for name in lora.ADAPTER_FILES:
+        assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "job" / name).read_bytes()
+    record = files.read_json(tmp_path / "mine/update.json")
+    assert record["protection"] == "trap2"
+    assert record["trap2"]["s_max"] == 1.5
+    assert record["task"] == "pets"
+
+
+def test_a_trained_checkpoint_scores_as_recorded(own, tmp_path):
+    data, folder = own / "data/plants/16", tmp_path / "whole"
+    succeed(own, "train", "--data", data, "--output", folder, "--release", "full", *SHORT)
+    record = files.read_json(folder / "update.json")
+    assert record["protection"] == "unprotected"
+    output = tmp_path / "scores.json"
+    succeed(own, "evaluate", "--data", data, "--update", folder, "--output", output)
+    scores = files.read_json(output)["scores"]
+    assert scores[0]["correct"] == record["test"]["correct"]
+    assert scores[0]["loss"] == pytest.approx(record["test"]["loss"], rel=1e-4)
+
+
+def test_scale_zero_is_the_base_model(own):
+    data = own / "data/pets/16"
+    zero_shot = succeed(own, "evaluate", "--data", data, "--split", "val")
+    scaled = succeed(
+        own, "evaluate", "--data", data, "--split", "val", "--update", own / "updates/pets",
+        "--scale", 0, "--scale", 1,
+    )  # fmt: skip
+    first, second = scaled.splitlines()
+    assert zero_shot.strip() == first.replace("s = 0", "zero-shot")
+    assert first.split("accuracy")[1] != second.split("accuracy")[1]
+
+
+@pytest.mark.parametrize(("update", "defense"), [("pets", "params-refit"), ("whole", "mergelock")])
+def test_protecting(own, tmp_path, update, defense):
+    data, source = own / "data/pets/16", own / "updates" / update
+    arguments = ("--data", data, "--update", source, "--defense", defense)
+    succeed(own, "protect", *arguments, "--output", tmp_path / "out")
+    assert files.read_json(tmp_path / "out/update.json")["protection"] == defense
+    protected = released.load_update(tmp_path / "out", own / "vit/tower.safetensors")
+    before = released.load_update(source, own / "vit/tower.safetensors")
+    assert set(protected) >= set(before)
+
+
+def test_a_merge_is_the_sum_of_the_updates(own, tmp_path):
+    base = files.read_tensors(own / "vit/tower.safetensors")
+    folders = [own / "updates" / name for name in ("pets", "plants", "whole")]
+    arguments = [part for folder in folders for part in ("--update", folder)]
+    options = ("--method", "TA", "--coefficient", 0.5, "--output", tmp_path / "merged")
+    succeed(own, "merge", *arguments, *options)
+    layer = "transformer.resblocks.1.attn.k_proj.weight"
+    expected = base[layer].double()
+    for name in ("pets", "plants"):
+        tensors = files.read_tensors(own / "updates" / name / lora.ADAPTER_FILES[0])
+        stem = f"base_model.model.{layer.removesuffix('.weight')}"
+        product = (
+            tensors[f"{stem}.lora_B.weight"].double() @ tensors[f"{stem}.lora_A.weight"].double()
+        )
+        expected += 0.5 * 2.0 * product  # α / r = 2
+    whole = files.read_tensors(own / "updates/whole/model.safetensors")[layer].double()
+    expected += 0.5 * (whole - base[layer])
+    merged = files.read_tensors(tmp_path / "merged/model.safetensors")
+    torch.testing.assert_close(merged[layer].double(), expected, rtol=0, atol=1e-6)
+    assert files.read_json(tmp_path / "merged/merge.json")["coefficient"] == 0.5
+
+
+def test_a_merge_in_a_space_can_be_scored(own, tmp_path):
+    updates = ("--update", own / "updates/pets", "--update", own / "updates/plants")
+    how = (
+        "--method",
+        "TIES",
+        "--space",
+        "KnOTS",
+        "--option",
+        "keep=50",
+        "--option",
+        "variant=peft",
+    )
+    succeed(own, "merge", *updates, *how, "--output", tmp_path / "merged")
+    record = files.read_json(tmp_path / "merged/merge.json")
+    assert record["options"] == {"keep": 50.0, "variant": "peft"}
+    said = succeed(own, "evaluate", "--data", own / "data/pets/16", "--update", tmp_path / "merged")
+    assert "pets, test, s = 1: accuracy" in said
+
+
+def test_a_sweep_finds_what_an_evaluation_of_its_merge_gives(own, tmp_path):
+    arguments = [
+        *("--data", own / "data/pets/16", "--data", own / "data/plants/16"),
+        *("--update", own / "updates/pets", "--update", own / "updates/plants"),
+        *("--method", "TSV", "--space", "Core", "--maximum", 0.6, "--patience", 2),
+    ]
+    succeed(own, "sweep", *arguments, "--output", tmp_path / "sweep.json")
+    sweep = files.read_json(tmp_path / "sweep.json")
+    best = max(sweep["trace"], key=lambda point: (point["value"], -point["s"]))
+    assert sweep["coefficient"] == best["s"]
+    mean = sum(100 * score["accuracy"] / 25.0 for score in sweep["val"].values()) / 2
+    assert sweep["normalised_val_accuracy"] == pytest.approx(mean)
+    merged = tmp_path / "merged"
+    succeed(
+        own, "merge", *arguments[4:8], "--method", "TSV", "--space", "Core",
+        "--coefficient", sweep["coefficient"], "--output", merged,
+    )  # fmt: skip
+    for task in ("pets", "plants"):
+        output = tmp_path / f"{task}.json"
+        data = own / "data" / task / "16"
+        succeed(own, "evaluate", "--data", data, "--update", merged, "--output", output)
+        score = files.read_json(output)["scores"][0]
+        assert score["correct"] == sweep["test"][task]["correct"]
+
+
+PETS = "--data data/pets/16"
+PROTECT = f"protect {PETS} --update updates/pets"
+MERGE = "merge --output new --update"
+TRAIN = f"train {PETS} --output new"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("evaluate --data data/pets", "no prepared task; it lacks test.images.npy. Give a folder"),
+        ("evaluate --data data/nosuch", "Directory 'data/nosuch' does not exist"),
+        ("evaluate --data other/cars/16", "cars.safetensors: no such file. The task is named"),
+        ("evaluate --data other/pets/24", "24 pixels wide; vit takes 16"),
+        (f"evaluate {PETS} --update data", "adapter_config.json: no such file"),
+        (f"evaluate {PETS} --scale 2", "--scale: only with --update"),
+        (f"evaluate {PETS} --device cuda", "no GPU is visible to PyTorch here; use auto or cpu"),
+        (f"{MERGE} updates/pets --method TIS", "unknown merging method 'TIS'; known: WA, TA, TIES"),
+        (
+            f"{MERGE} updates/pets --method TIES --option keep=200 --option kep=3",
+            "keep = 200.0: must be a number in (0, 100]; kep: TIES has no such option",
+        ),
+        (f"{MERGE} updates/pets --method TIES --option keep", "'keep' is not of the form NAME=VAL"),
+        (f"{MERGE} updates/pets --method TA --space Half", "unknown merge space 'Half'"),
+        (
+            f"{MERGE} updates/whole --method TIES --space Core",
+            "it merges in the Full space only, not in Core",
+        ),
+        (f"{MERGE} data --method TA", "data: no update"),
+        (f"{PROTECT} --defense params --output new", "PaRaMS (params) transforms whole checkpoint"),
+        (f"{PROTECT} --defense params-refit --output updates/pets", "holds an update already"),
+        (f"{TRAIN} --lambda -1", "λ is -1.0; it must be a number ≥ 0"),
+        (f"{TRAIN} --s-max 3", "--s-max: only with --lambda"),
+        (f"{TRAIN} --release full --rank 3", "--rank: a whole checkpoint has no adapter"),
+        (
+            f"sweep {PETS} --data data/plants/16 --update updates/pets --method TA --output new",
+            "no reference accuracy for plants",
+        ),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(own, monkeypatch, command, message):
+    monkeypatch.chdir(own)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for task, size in (("cars", 16), ("pets", 24)):
+        images = np.zeros((1, 3, size, size), dtype=np.uint8)
+        write_split(own / f"other/{task}/{size}", "test", images, np.zeros(1, dtype=np.int64))
+    result = run(own, *command.split())
+    assert result.exit_code != 0
+    assert message in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert len([line for line in result.output.splitlines() if "Error" in line]) == 1
+    assert not (own / "new").exists()
+
+
+def test_the_shown_defaults_are_the_librarys():
+    for names, settings in (
+        (train_command.OPTIMISATION, Optimisation()),
+        (train_command.ADAPTER, AdapterSettings()),
+        (train_command.OBJECTIVE, Trap2(1.0)),
+    ):
+        defaults = dataclasses.asdict(settings)
+        assert {name: default for name, _, default, _ in names}.items() <= defaults.items()
+
+
+@pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "sweep"])
+def test_every_command_has_an_example_that_can_be_parsed(command, own, monkeypatch, tmp_path):
+    text = CliRunner().invoke(main, [command, "--help"]).output
+    example = text.split("Example", 1)[1].split(f"trap2 {command} ", 1)[1].split("\n\n")[0]
+    words = example.replace("\\\n", " ").split()
+    # Nothing is there, so parsing stops at the first folder and at no unknown option.
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, [command, *words])
+    assert "Directory 'results/demo/ViT-demo' does not exist" in result.output
+
+
+def test_help_does_not_wait_for_torch():
+    asked = "import sys, trap2.cli; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], env={"PYTHONPATH": str(SCRIPTS)})
+    assert done.returncode == 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "trap2", "--help"],
+        env={"PYTHONPATH": str(SCRIPTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "Usage: trap2 [OPTIONS] COMMAND" in shown
