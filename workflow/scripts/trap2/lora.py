@@ -82,9 +82,10 @@ class LoraUpdate:
         from peft.tuners.lora import LoraLayer
 
         self._layers = [m for m in self.module.modules() if isinstance(m, LoraLayer)]
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
 
     def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.module.parameters() if p.requires_grad]
+        return self._parameters
 
     @contextmanager
     def _scaled(self, s: float) -> Iterator[None]:

@@ -167,6 +167,7 @@ class Trainer:
             self._resume(checkpoint)
         clock = _Clock(self.progress, self.settings, self.say)
         saved = time.monotonic()
+        self.update.module.train()
         with noticing_sigterm() as asked_to_end:
             while not self._finished():
                 losses = self._step()
@@ -174,6 +175,7 @@ class Trainer:
                 clock.tick(losses)
                 if self._validation_is_due():
                     self._validate()
+                    self.update.module.train()
                 ending = asked_to_end()
                 if checkpoint is not None and (ending or time.monotonic() - saved > every_seconds):
                     clock.stop()
@@ -214,7 +216,6 @@ class Trainer:
             s = self.trap2.draw_scale(numpy_generator(self.seed, self.run, "scale", str(step)))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
-        self.update.module.train()
         self.optimiser.zero_grad(set_to_none=True)
         train = self.problem.train
         chosen = batch_indices(len(train), settings.batch_size, step, self.seed, self.run)

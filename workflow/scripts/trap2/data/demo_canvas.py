@@ -16,7 +16,7 @@ SIZE = 32
 CANVAS = 4 * SIZE
 
 # Degrees, counter-clockwise, by which the camera of the shifted pictures is held askew.
-TILT = (15.0, 30.0)
+TILT = (20.0, 40.0)
 
 Colour = tuple[int, int, int]
 Range = tuple[float, float]
