@@ -1,0 +1,160 @@
+"""Write docs/configuration.md from the schemas: python docs/generate_configuration.py.
+
+What a key means, allows and is by default stands in workflow/schemas/; the optimisation's and the
+adapter's defaults stand in the library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGE = PROJECT / "docs" / "configuration.md"
+NOWHERE = object()
+
+Schema = Mapping[str, Any]
+Row = tuple[str, ...]
+
+HEAD = """# Configuration
+
+<!-- Made by docs/generate_configuration.py from workflow/schemas/; edit those. -->
+
+`config/config.yaml` says what runs, a file of `config/suites/` is one experiment, and
+`config/claims.yaml` lists what the paper claims. Every key of them is on this page. A key that is
+not here, or a value that is not allowed, ends the run before any job, with all problems of the
+file.
+
+For one run, a key of `config/config.yaml` can be set on the command line, after the targets:
+
+```bash
+snakemake --cores 2 results/table2.csv --config suite=demo seed=1
+```
+
+A changed value runs again what it enters, and nothing else; `snakemake -n` shows what that is. For
+an experiment of your own, copy a suite's file under another name and set `suite`.
+
+In the tables, `{name}` stands for a name of your choice, and `–` for no default: what the key says
+is then left out.
+"""
+
+FILES = {
+    "config.schema.yaml": "config/config.yaml",
+    "suite.schema.yaml": "config/suites/{suite}.yaml",
+    "claims.schema.yaml": "config/claims.yaml",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(_file(name, title) for name, title in FILES.items())
+
+
+def _file(name: str, title: str) -> str:
+    schema = yaml.safe_load((PROJECT / "workflow" / "schemas" / name).read_text("utf-8"))
+    rows = list(_rows(schema, schema, ""))
+    parts = [f"\n## `{title}`\n\n{_sentence(schema['description'])}\n"]
+    parts += _table([row for row in rows if not _parent(row)])
+    for parent in dict.fromkeys(map(_parent, rows)):
+        if parent:
+            parts.append(f"\n### `{parent}`\n")
+            parts += _table([row for row in rows if _parent(row) == parent])
+    return "\n".join(parts) + "\n"
+
+
+def _parent(row: Row) -> str:
+    """The top-level key that a row's key lies below."""
+    return row[0].strip("`").partition(".")[0].removesuffix("[]") if "." in row[0] else ""
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    yield "| key | value | default | meaning |\n|---|---|---|---|"
+    for row in rows:
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+
+
+def _rows(schema: Schema, root: Schema, path: str) -> Iterator[Row]:
+    """A row for each key below ``schema``, and for the keys below it."""
+    shown: dict[str, str] = {}
+    for key, part in schema.get("properties", {}).items():
+        required, name = key in schema.get("required", []), f"{path}{key}"
+        rows = _key(_resolved(part, root), root, name, required)
+        shape = part["$ref"] if "properties" in _resolved(part, root) and "$ref" in part else name
+        if (twin := shown.setdefault(shape, name)) == name:
+            yield from rows
+        else:
+            *cells, meaning = next(rows)
+            yield *cells, f"{meaning} Its keys are those of `{twin}`."
+    extra = _resolved(schema.get("additionalProperties") or {}, root)
+    if "properties" in extra:
+        yield from _key(extra, root, f"{path}{{name}}", False)
+
+
+def _key(part: Schema, root: Schema, path: str, required: bool) -> Iterator[Row]:
+    default = part.get("default", _library_default(path))
+    shown = "required" if required else "–" if default is NOWHERE else f"`{_literal(default)}`"
+    yield f"`{path}`", _allowed(part, root), shown, _sentence(part["description"])
+    items = _resolved(part.get("items", {}), root)
+    if "properties" in items:
+        yield from _rows(items, root, f"{path}[].")
+    yield from _rows(part, root, f"{path}.")
+
+
+def _resolved(part: Schema, root: Schema) -> dict[str, Any]:
+    if "$ref" not in part:
+        return dict(part)
+    return {**root["$defs"][part["$ref"].rsplit("/", 1)[1]], **part}
+
+
+def _library_default(path: str) -> Any:
+    """The default of a setting that the library's dataclasses hold, not the schema."""
+    sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+    from trap2.lora import AdapterSettings
+    from trap2.training import Optimisation
+
+    sys.path.pop(0)
+    groups = {"optimisation": Optimisation, "adapter": AdapterSettings}
+    *_, group, name = ("", *path.split("."))
+    settings = groups.get(group)
+    return NOWHERE if settings is None else dataclasses.asdict(settings()).get(name, NOWHERE)
+
+
+def _allowed(part: Schema, root: Schema) -> str:
+    if "enum" in part:
+        return ", ".join(f"`{_literal(value)}`" for value in part["enum"])
+    kind = part.get("type")
+    if isinstance(kind, list):
+        return " or ".join(_allowed({"type": one}, root) for one in kind)
+    if kind == "array":
+        return f"list: {_allowed(_resolved(part.get('items', {}), root), root)}"
+    extra = _resolved(part.get("additionalProperties") or {}, root)
+    if "type" in extra and "properties" not in extra:
+        return f"mapping: name to {_allowed(extra, root)}"
+    words = {"string": "text", "boolean": "`true`, `false`", "object": "mapping"}
+    return words.get(str(kind)) or _number("whole number" if kind == "integer" else "number", part)
+
+
+def _number(word: str, part: Schema) -> str:
+    ends = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {part[key]}" for key, sign in ends.items() if key in part]
+    return " ".join([word, ", ".join(limits)]).strip()
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and value and abs(value) < 1e-3:
+        return f"{value:.10f}".rstrip("0")
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).strip()
+    return text.removesuffix("\n...").strip()
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(".") + "."
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
