@@ -155,6 +155,50 @@ def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
     }
 
 
+def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
+    edited.edit(
+        "config/suites/smoke.yaml",
+        "lambdas: [0.1]",
+        "lambdas: [0.1]\n    task_lambdas: {signs: [0.1, 0.2]}",
+    )
+    assert edited.dry_run("results/table1.csv") == {
+        "finetune_trap2": 1,
+        "select_lambda": 1,
+        "tabulate_standalone": 1,
+        "publish": 1,
+    }
+    # Of the merges, the one in which this task is the protected one may change.
+    assert edited.dry_run("results/table2.csv") == {
+        "finetune_trap2": 1,
+        "select_lambda": 1,
+        "sweep_merges": 1,
+        "tabulate_merging": 1,
+        "publish": 1,
+    }
+
+
+def test_another_coefficient_grid_is_sweeps_and_no_training(edited):
+    edited.edit("config/suites/smoke.yaml", "patience: 5", "patience: 6")
+    assert edited.dry_run() == {
+        "sweep_merges": 1 + len(TASKS),
+        "collect_cells": 1,
+        "tabulate_merging": 1,
+        "summarise_results": 1,
+        "collect_manifest": 1,
+        "publish": 4,
+    }
+
+
+def test_another_style_of_a_figure_is_that_figure(edited):
+    edited.edit("workflow/scripts/plot_figure2.py", "figure2", "figure2")
+    assert edited.dry_run() == {}
+    edited.edit(
+        "workflow/scripts/plot_figure2.py", "snakemake.output.png", "str(snakemake.output.png)"
+    )
+    jobs = edited.dry_run()
+    assert jobs == {"plot_figure2": 1, "collect_manifest": 1, "publish": jobs["publish"]}
+
+
 def test_a_new_method_costs_its_own_cells(edited):
     before = merges(edited)
     edited.edit("config/suites/smoke.yaml", "    TSV: [Full]", "    TSV: [Full]\n    WA: [Full]")

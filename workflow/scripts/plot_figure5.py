@@ -2,8 +2,8 @@
 
 from trap2 import files, job
 from trap2.report import style
+from trap2.report.figure5 import figure5
 from trap2.report.figure_data import averaging_rows, rounded
-from trap2.report.figures import figure5
 from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:

@@ -2,8 +2,8 @@
 
 from trap2 import files, job
 from trap2.report import style
+from trap2.report.figure6 import figure6
 from trap2.report.figure_data import coefficient_rows, rounded
-from trap2.report.figures import figure6
 from trap2.report.notes import add_caption_notes
 
 with job.running(snakemake) as say:

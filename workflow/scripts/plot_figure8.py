@@ -2,9 +2,9 @@
 
 from trap2 import files, job
 from trap2.report import style
+from trap2.report.figure8 import figure8
 from trap2.report.figure_data import path_rows, rounded
 from trap2.report.notes import add_caption_notes
-from trap2.report.pair_figures import figure8
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)

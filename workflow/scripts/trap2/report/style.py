@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ CURVES: dict[str, dict[str, Any]] = {
     "unprotected": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Unprotected"},
     "trap2": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "TRAP²"},
 }
+# The two sides of a pair: the task of the TRAP² adapter and that of the unprotected one.
+SIDE_CURVES = {"protected": CURVES["trap2"], "unprotected": CURVES["unprotected"]}
+MIDPOINT = 0.5
 ZERO_SHOT: dict[str, Any] = {
     "color": "#555555",
     "linestyle": ":",
@@ -70,6 +73,11 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure
         layout="constrained",
     )
     return figure, list(axes.flat)
+
+
+def marked(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """A curve of many points: smaller markers."""
+    return {**curve, "markersize": 3.5}
 
 
 def percent_axis(axes: Axes) -> None:
