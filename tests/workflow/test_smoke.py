@@ -190,13 +190,9 @@ def test_another_coefficient_grid_is_sweeps_and_no_training(edited):
 
 
 def test_another_style_of_a_figure_is_that_figure(edited):
-    edited.edit("workflow/scripts/plot_figure2.py", "figure2", "figure2")
-    assert edited.dry_run() == {}
-    edited.edit(
-        "workflow/scripts/plot_figure2.py", "snakemake.output.png", "str(snakemake.output.png)"
-    )
-    jobs = edited.dry_run()
-    assert jobs == {"plot_figure2": 1, "collect_manifest": 1, "publish": jobs["publish"]}
+    edited.edit("workflow/scripts/trap2/report/figure2.py", "markersize=13", "markersize=12")
+    # Published are the figure's two files and the manifest that lists them.
+    assert edited.dry_run() == {"plot_figure2": 1, "collect_manifest": 1, "publish": 3}
 
 
 def test_a_new_method_costs_its_own_cells(edited):
