@@ -1,6 +1,9 @@
 # TRAP²: every table and figure of "Making Models Unmergeable via Scaling-Sensitive Loss
 # Landscape", from data to rendered artifact.  Start with README.md.
 
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.6")
@@ -32,6 +35,11 @@ include: "workflow/rules/ablate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/release.smk"
+
+
+onerror:
+    # After Snakemake's own account: what failed in a few lines, and what to do.
+    print(failures.explain(log, failures.command_line(sys.argv, Path.cwd())), file=sys.stderr)
 
 
 rule all:

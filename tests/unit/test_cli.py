@@ -283,6 +283,21 @@ def test_every_command_has_an_example_that_can_be_parsed(command, own, monkeypat
     assert "Directory 'results/demo/ViT-demo' does not exist" in result.output
 
 
+def test_the_page_makes_files_that_the_commands_take(own, monkeypatch, tmp_path):
+    page = (SCRIPTS.parents[1] / "docs" / "command-line.md").read_text("utf-8")
+    code = page.split("```python\n")[1].split("```")[0]
+    files.write_tensors(tmp_path / "clip.safetensors", build_clip(ARCHITECTURE).state_dict())
+    code = code.replace('"ViT-B-32-quickgelu"', repr(ARCHITECTURE)).replace("/224", "/16")
+    code = code.replace('"openai"', repr(str(tmp_path / "clip.safetensors")))
+    images = dict.fromkeys(("train", "val", "test"), np.zeros((4, 3, 16, 16), dtype=np.uint8))
+    labels = dict.fromkeys(images, np.array([0, 1, 0, 1]))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"images": images, "labels": labels})
+    options = ["--base", "mine/vit", "--data", "mine/data/pets/16"]
+    result = CliRunner().invoke(main, ["evaluate", *options])
+    assert "pets, test, zero-shot: accuracy 50.00 %" in result.output
+
+
 def test_help_does_not_wait_for_torch():
     asked = "import sys, trap2.cli; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", asked], env={"PYTHONPATH": str(SCRIPTS)})

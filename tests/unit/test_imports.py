@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -12,7 +13,7 @@ LONGEST = 400
 # From the bottom up.  A room (a module or a folder of the library) imports rooms of earlier
 # layers, and none of its own.
 LAYERS = {
-    "tools": ("files", "seeding", "problems", "interruption", "provenance", "cluster"),
+    "tools": ("files", "seeding", "problems", "interruption", "provenance", "cluster", "failures"),
     "records and schemas": ("lineage", "schema"),
     "jobs": ("job", "bundle"),
     "data": ("data",),
@@ -80,6 +81,13 @@ def upward_imports(library: Path) -> list[str]:
 def test_every_room_has_its_place_in_one_layer():
     rooms = sorted({room(module) for module in modules(LIBRARY) if module != "trap2"})
     assert sorted(name for layer in LAYERS.values() for name in layer) == rooms
+
+
+def test_the_architecture_page_has_the_rooms_in_this_order():
+    page = (SCRIPTS.parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    table = page.split("| room | what it is for |")[1].split("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert listed == [name for layer in LAYERS.values() for name in layer if name != "__main__"]
 
 
 def test_rooms_import_only_downwards():

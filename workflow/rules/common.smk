@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import ablations, artifacts, bundle, cluster, configuration, provenance
+from trap2 import ablations, artifacts, bundle, cluster, configuration, failures, provenance
 from trap2.data import catalogue
 from trap2.files import FileError
 from trap2.protect.catalogue import DEFENSES, objection
