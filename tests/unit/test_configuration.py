@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 from trap2.clip.backbones import build_clip, family, vision_tower
+from trap2.clip.families import family_of
 from trap2.configuration import (
     ConfigurationError,
     check_config,
     check_merging,
-    family_of,
     lambda_text,
     lambdas_of,
     load_suite,
@@ -147,12 +147,25 @@ def test_post_hoc_defenses_are_compared_where_they_apply(tmp_path, suite):
     assert protections_of(loaded, "full", "ViT") == ["unprotected", "mergelock", "trap2"]
 
 
+def test_a_backbone_of_an_unknown_family_is_named(tmp_path, suite):
+    vision = {"timm_model_name": "resnet18", "image_size": 32}
+    architecture = suite["backbones"]["ViT-demo"]["architecture"] | {"vision_cfg": vision}
+    message = r"ViT-demo.architecture.vision_cfg: timm_model_name is 'resnet18', of no family"
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, changed(suite, "backbones.ViT-demo.architecture", architecture))
+
+
+def test_a_release_is_of_all_backbones_by_default(tmp_path, suite):
+    del suite["releases"]["lora"]["backbones"]
+    assert load(tmp_path, suite)["releases"]["lora"]["backbones"] == list(suite["backbones"])
+
+
 @pytest.mark.parametrize(
     ("architecture", "name", "message"),
     [
         ("convnext_base", "params-refit", r"PaRaMS† \(params-refit\) hides .* no attention"),
         ("ViT-B-32", "params", r"PaRaMS \(params\) transforms whole checkpoints, not adapters"),
-        ("ViT-B-32", "param", "'param' is not allowed; choose from .* Did you mean 'params'"),
+        ("ViT-B-32", "param", "'param' is not a protection; choose .* Did you mean 'params'"),
     ],
 )
 def test_a_post_hoc_defense_must_apply_somewhere(tmp_path, suite, architecture, name, message):

@@ -7,6 +7,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2 import ablations, artifacts, bundle, cluster, configuration, failures, provenance
+from trap2.clip.families import family_of
 from trap2.data import catalogue
 from trap2.files import FileError
 from trap2.protect.catalogue import DEFENSES, objection
@@ -242,8 +243,7 @@ def post_hoc(release):
 def update_to_protect(wildcards):
     """The unprotected update's files; a backbone that the defense cannot act on ends the run."""
     architecture = suite_of(wildcards)["backbones"][wildcards.backbone]["architecture"]
-    family = configuration.family_of(architecture)
-    reason = objection(wildcards.protection, wildcards.release, family)
+    reason = objection(wildcards.protection, wildcards.release, family_of(architecture))
     if reason is not None:
         sys.exit(f"not applicable to {wildcards.backbone}: {reason}")
     return update_files(wildcards, wildcards.task, "unprotected")

@@ -61,7 +61,7 @@ rule compare_results:
         # A suite of the paper's datasets has numbers to compare; another one has a pattern.
         numbers=lambda w: suite_of(w)["data"]["source"] == "catalogue",
         families=lambda w: {
-            name: configuration.family_of(backbone["architecture"])
+            name: family_of(backbone["architecture"])
             for name, backbone in suite_of(w)["backbones"].items()
         },
         code=code("compare_results.py"),

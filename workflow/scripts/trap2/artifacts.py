@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trap2.configuration import family_of
+from trap2.clip.families import family_of
 from trap2.data_columns import data_column
 
 Suite = Mapping[str, Any]

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from trap2.clip.families import family_of
 from trap2.data.catalogue import load_catalogue
 from trap2.problems import choice, message
 from trap2.protect.catalogue import DEFENSES, objection
@@ -89,6 +90,8 @@ def load_suite(name: str, suites: Path, catalogue: str | Path | None = None) -> 
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
     suite = checked(content, "suite.schema.yaml", source)
+    for release in suite["releases"].values():
+        release.setdefault("backbones", list(suite["backbones"]))
     problems = list(_suite_problems(suite, catalogue))
     if problems:
         raise ConfigurationError(message(source, problems))
@@ -143,15 +146,6 @@ def lambdas_of(suite: Mapping[str, Any], release: str, task: str) -> list[str]:
     return [lambda_text(value) for value in grid]
 
 
-def family_of(architecture: str | Mapping[str, Any]) -> str:
-    """``vit`` or ``convnext``, from a backbone's configured architecture alone."""
-    if isinstance(architecture, str):
-        name = architecture
-    else:
-        name = architecture.get("vision_cfg", {}).get("timm_model_name", "")
-    return "convnext" if name.startswith("convnext") else "vit"
-
-
 def protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> list[str]:
     """What a suite compares on one backbone in one release, the unprotected update first.
 
@@ -198,7 +192,7 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
         yield from _demo_problems(suite)
     else:
         yield from _catalogue_problems(suite, catalogue)
-    yield from _resolution_problems(suite)
+    yield from _backbone_problems(suite)
     yield from _release_problems(suite)
     yield from _protection_problems(suite)
     trap2 = suite["trap2"]
@@ -295,8 +289,8 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
             )
 
 
-def _resolution_problems(suite: Mapping[str, Any]) -> Iterator[str]:
-    """A backbone takes images of one size, which its architecture states."""
+def _backbone_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """A backbone is of a known family and takes images of the size that its architecture has."""
     for name, backbone in suite["backbones"].items():
         architecture = backbone["architecture"]
         if isinstance(architecture, str):
@@ -307,6 +301,10 @@ def _resolution_problems(suite: Mapping[str, Any]) -> Iterator[str]:
                 yield choice(f"backbones.{name}.architecture", architecture, close, what)
                 continue
             architecture = json.loads(known[architecture].read_text("utf-8"))
+        try:
+            family_of(architecture)
+        except ValueError as error:
+            yield f"backbones.{name}.architecture.vision_cfg: {error}"
         size = architecture.get("vision_cfg", {}).get("image_size", backbone["resolution"])
         if size != backbone["resolution"]:
             yield (
@@ -351,15 +349,20 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         if name not in suite["protections"]:
             known = suite["protections"]
             yield choice("merging.protections", name, known, "a protection of this suite")
-    updates = [
-        (release, family_of(suite["backbones"][backbone]["architecture"]))
-        for release, settings in suite["releases"].items()
-        for backbone in settings["backbones"]
-        if backbone in suite["backbones"]
-    ]
+    try:
+        updates = [
+            (release, family_of(suite["backbones"][backbone]["architecture"]))
+            for release, settings in suite["releases"].items()
+            for backbone in settings["backbones"]
+            if backbone in suite["backbones"]
+        ]
+    except ValueError:
+        return  # a backbone of no family, which has been said
     for name in suite["protections"]:
         if name in DEFENSES:
             reasons = [objection(name, release, family) for release, family in updates]
             if None not in reasons:
                 found = "; ".join(dict.fromkeys(filter(None, reasons)))
                 yield f"protections: '{name}' applies to no update here: {found}. Remove it"
+        elif name != "trap2":
+            yield choice("protections", name, [*DEFENSES, "trap2"], "a protection")

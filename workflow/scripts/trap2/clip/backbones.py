@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +15,7 @@ from torch import nn
 
 from trap2 import files
 from trap2.clip.attention import separate_attention
-
-# The linear layers that the paper adapts, by family (Appendix D.3).
-LORA_TARGETS = {
-    "vit": re.compile(r"transformer\.resblocks\.\d+\.attn\.(q|k|v|out)_proj"),
-    "convnext": re.compile(r"trunk\.stages\.\d+\.blocks\.\d+\.mlp\.fc[12]"),
-}
-
-# The repeated parts of a tower, by family.
-BLOCKS = {
-    "vit": re.compile(r"transformer\.resblocks\.\d+"),
-    "convnext": re.compile(r"trunk\.stages\.\d+\.blocks\.\d+"),
-}
+from trap2.clip.families import FAMILIES
 
 
 def build_clip(
@@ -174,19 +162,20 @@ def vision_tower(clip: open_clip.CLIP) -> nn.Module:
 
 
 def family(tower: nn.Module) -> str:
-    """``vit`` or ``convnext``.
+    """The family of a tower, a key of :data:`trap2.clip.families.FAMILIES`.
 
     Raises:
-        ValueError: the tower is neither, or its attention is still fused.
+        ValueError: the tower is of none, or its attention is still fused.
     """
     if any(isinstance(module, nn.MultiheadAttention) for module in tower.modules()):
         raise ValueError("this tower's attention is fused; take it from vision_tower(clip)")
     names = [name for name, module in tower.named_modules() if isinstance(module, nn.Linear)]
-    for candidate, pattern in LORA_TARGETS.items():
-        if any(pattern.fullmatch(name) for name in names):
-            return candidate
+    for candidate in FAMILIES.values():
+        if any(candidate.adapted.fullmatch(name) for name in names):
+            return candidate.name
     raise ValueError(
-        f"a tower of type {type(tower).__name__} is neither an open_clip ViT nor a timm ConvNeXt"
+        f"a tower of type {type(tower).__name__} is of none of the families "
+        f"{', '.join(FAMILIES)}; add its family to trap2/clip/families.py"
     )
 
 
@@ -196,7 +185,7 @@ def lora_targets(tower: nn.Module) -> list[str]:
     ViT: the q, k, v and out projections of every block.  ConvNeXt: the two pointwise layers of
     every block.
     """
-    pattern = LORA_TARGETS[family(tower)]
+    pattern = FAMILIES[family(tower)].adapted
     return [
         name
         for name, module in tower.named_modules()
@@ -206,7 +195,7 @@ def lora_targets(tower: nn.Module) -> list[str]:
 
 def blocks(tower: nn.Module) -> list[nn.Module]:
     """The transformer or ConvNeXt blocks of a tower, in the model's order."""
-    pattern = BLOCKS[family(tower)]
+    pattern = FAMILIES[family(tower)].blocks
     return [module for name, module in tower.named_modules() if pattern.fullmatch(name)]
 
 

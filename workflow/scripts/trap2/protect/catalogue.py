@@ -1,14 +1,29 @@
-"""The post-hoc defenses by name: where each comes from and which updates it takes.
+"""The post-hoc defenses by name: where each comes from, which updates it takes, and what it does.
 
-Free of heavy imports, because the workflow asks it in every job which rows its tables have.
+Free of heavy imports, because the workflow asks it in every job which rows its tables have: a
+defense imports what it computes with when it runs.  Adding one is one function and one entry.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trap2.clip.families import FAMILIES
+
+if TYPE_CHECKING:
+    from trap2.protect.transforms import Draws, Heads, Transform
 
 PARAMS_PAPER = "PaRaMS (Junhao et al., 2025), after Appendix D.5 of the TRAP² paper"
 MERGELOCK_PAPER = "Merge-Lock (Wang et al., 2025), after Appendix D.5 of the TRAP² paper"
+
+Layers = Mapping[str, Any]
+"""By weight name: low-rank factors (an adapter's ΔW) or tensors (all weights)."""
+
+Protect = Callable[["Layers", "Layers", "Heads", "Draws"], dict[str, Any]]
+"""From an update's layers, W0, the attention modules with their numbers of heads, and the source of
+randomness, to the layers that are released."""
 
 
 class NotApplicable(ValueError):
@@ -21,26 +36,87 @@ class Defense:
 
     Attributes:
         name: in configurations and paths.
-        title: in the paper's tables.
+        title: in the tables.
         paper: where it comes from.
-        release: the updates that it takes: adapters (``lora``) or whole checkpoints (``full``).
+        release: the updates that it takes: adapters (``lora``, low-rank factors ΔW by layer) or
+            whole checkpoints (``full``, all weights W).
+        protect: what it does; leaves its arguments as they are.
+        transform: the distribution that it draws from, for the record.
+        needs_attention: whether it acts on attention projections.
     """
 
     name: str
     title: str
     paper: str
     release: str
+    protect: Protect
+    transform: Callable[[], Transform] | None = None
+    needs_attention: bool = True
+
+
+def _scales() -> Transform:
+    from trap2.protect.transforms import DiagonalScales
+
+    return DiagonalScales()
+
+
+def _mixing() -> Transform:
+    from trap2.protect.transforms import RandomMixing
+
+    return RandomMixing()
+
+
+def _in_adapter_space(transform: Callable[[], Transform]) -> Protect:
+    def protect(adapter: Layers, _base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+        from trap2.protect.adapters import transform_adapter
+
+        return transform_adapter(transform(), adapter, heads, draws)
+
+    return protect
+
+
+def _refitted(transform: Callable[[], Transform]) -> Protect:
+    def protect(adapter: Layers, base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+        from trap2.protect.adapters import refit_adapter
+
+        return refit_adapter(transform(), adapter, base, heads, draws)
+
+    return protect
+
+
+def _params(weights: Layers, base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+    from trap2.protect.checkpoints import permute_hidden_units, transform_attention
+
+    scaled = transform_attention(_scales(), weights, heads, draws)
+    return permute_hidden_units(scaled, base, heads)
+
+
+def _mergelock(weights: Layers, _base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+    from trap2.protect.checkpoints import transform_attention
+
+    return transform_attention(_mixing(), weights, heads, draws)
 
 
 DEFENSES: dict[str, Defense] = {
     defense.name: defense
     for defense in (
-        Defense("params-adapter", "PaRaMS*", PARAMS_PAPER, "lora"),
-        Defense("params-refit", "PaRaMS†", PARAMS_PAPER, "lora"),
-        Defense("mergelock-adapter", "Merge-Lock*", MERGELOCK_PAPER, "lora"),
-        Defense("mergelock-refit", "Merge-Lock†", MERGELOCK_PAPER, "lora"),
-        Defense("params", "PaRaMS", PARAMS_PAPER, "full"),
-        Defense("mergelock", "Merge-Lock", MERGELOCK_PAPER, "full"),
+        Defense(
+            "params-adapter", "PaRaMS*", PARAMS_PAPER, "lora", _in_adapter_space(_scales), _scales
+        ),
+        Defense("params-refit", "PaRaMS†", PARAMS_PAPER, "lora", _refitted(_scales), _scales),
+        Defense(
+            "mergelock-adapter",
+            "Merge-Lock*",
+            MERGELOCK_PAPER,
+            "lora",
+            _in_adapter_space(_mixing),
+            _mixing,
+        ),
+        Defense(
+            "mergelock-refit", "Merge-Lock†", MERGELOCK_PAPER, "lora", _refitted(_mixing), _mixing
+        ),
+        Defense("params", "PaRaMS", PARAMS_PAPER, "full", _params, _scales),
+        Defense("mergelock", "Merge-Lock", MERGELOCK_PAPER, "full", _mergelock, _mixing),
     )
 }
 
@@ -53,7 +129,7 @@ def objection(name: str, release: str, family: str) -> str | None:
     Args:
         name: a key of :data:`DEFENSES`.
         release: ``lora`` or ``full``.
-        family: the backbone's, ``vit`` or ``convnext``.
+        family: the backbone's, a key of :data:`trap2.clip.families.FAMILIES`.
     """
     defense = DEFENSES[name]
     if release != defense.release:
@@ -61,10 +137,15 @@ def objection(name: str, release: str, family: str) -> str | None:
             f"{defense.title} ({name}) transforms {_RELEASES[defense.release]}, not "
             + (_RELEASES[release])
         )
-    if family != "vit":
-        return (
-            f"{defense.title} ({name}) hides its transform in products of attention projections "
-            f"(q with k, v with out), and a {family} backbone has no attention to cancel it in; "
-            "the paper leaves such backbones out as well"
-        )
+    if defense.needs_attention and not FAMILIES[family].attention:
+        return without_attention(defense, f"a {family} backbone")
     return None
+
+
+def without_attention(defense: Defense, backbone: str) -> str:
+    """Why a defense of attention projections does not apply to a backbone that has none."""
+    return (
+        f"{defense.title} ({defense.name}) hides its transform in products of attention "
+        f"projections (q with k, v with out), and {backbone} has no attention to cancel it in; "
+        "the paper leaves such backbones out as well"
+    )

@@ -119,7 +119,7 @@ def _against_reference(
 
 
 def _published_order(row: Row, theirs: Values, family: str) -> dict[str, str]:
-    for backbone in PUBLISHED_BACKBONES[family]:
+    for backbone in PUBLISHED_BACKBONES.get(family, ()):
         for key, value, _, reference in _against_reference(int(row["table"]), theirs):
             if key == (backbone, row["release"], row["protection"], row["column"]):
                 found = order(value, reference)
