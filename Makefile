@@ -3,6 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CORES ?= all
+# TRAP² beside the post-hoc defenses of the paper; CHECKPOINTS=released trains nothing.
+CHECKPOINTS ?= train
+EVERYTHING = checkpoints=$(CHECKPOINTS) \
+  'protections=[mergelock-adapter,mergelock-refit,params-adapter,params-refit,trap2]'
 
 .PHONY: help env demo reproduce all-artifacts report verify test test-slurm benchmark lint clean
 
@@ -35,10 +39,10 @@ demo: env
 	@cat results/summary.txt
 
 all-artifacts: env
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts --config $(EVERYTHING)
 
 report: all-artifacts
-	$(BIN)/snakemake --cores 1 all_artifacts --report results/report.html
+	$(BIN)/snakemake --cores 1 all_artifacts --report results/report.html --config $(EVERYTHING)
 
 reproduce: env
 	$(BIN)/dvc pull --quiet

@@ -24,9 +24,9 @@ if not RELEASED:
 
     include: "workflow/rules/model.smk"
     include: "workflow/rules/finetune.smk"
-    include: "workflow/rules/protect.smk"
 
 
+include: "workflow/rules/protect.smk"
 include: "workflow/rules/merge.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"

@@ -10,7 +10,7 @@ rule finetune_ablation:
     """Fine-tune a TRAP² adapter with one setting changed."""
     input:
         tower=tower,
-        head=lambda w: stored(f"results/{w.suite}/{w.backbone}/heads/{w.task}.safetensors"),
+        head=lambda w: head(w),
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
         released=expand(

@@ -22,7 +22,9 @@ def suite_of(wildcards):
     name = name.partition("@")[0]
     if name not in _suites:
         try:
-            _suites[name] = configuration.load_suite(name, SUITES, config.get("catalogue"))
+            _suites[name] = configuration.load_suite(
+                name, SUITES, config.get("catalogue"), config.get("protections")
+            )
             if workflow.is_main_process:
                 configuration.check_merging(name, _suites[name])
         except configuration.ConfigurationError as error:
@@ -169,9 +171,19 @@ def from_bundle(path):
 
 
 def stored(path):
-    """Where a model, head, update or record is read from: made by this run, or released."""
+    """Where a model, head, update or record is read from: made by this run, or released.
+
+    A post-hoc defense trains nothing, so what the bundle has not of it is made here.
+    """
+    if not RELEASED or (defended(path) and not bundle.holds(path)):
+        return path
     # dvc gives files new times: what the bundle holds is in code(), not its times.
-    return ancient(from_bundle(path)) if RELEASED else path
+    return ancient(from_bundle(path))
+
+
+def defended(path):
+    """Whether a file belongs to an update that a post-hoc defense protects."""
+    return Path(path).parent.name in DEFENSES
 
 
 def tower(wildcards):
@@ -179,10 +191,15 @@ def tower(wildcards):
     return stored(f"results/{wildcards.suite}/{wildcards.backbone}/tower.safetensors")
 
 
+def head(wildcards, task=None):
+    """The zero-shot head of a job's task."""
+    folder = f"results/{wildcards.suite}/{wildcards.backbone}/heads"
+    return stored(f"{folder}/{task or wildcards.task}.safetensors")
+
+
 def heads(wildcards):
     """The zero-shot heads of all tasks of a backbone."""
-    folder = f"results/{wildcards.suite}/{wildcards.backbone}/heads"
-    return [stored(f"{folder}/{task}.safetensors") for task in suite_of(wildcards)["tasks"]]
+    return [head(wildcards, task) for task in suite_of(wildcards)["tasks"]]
 
 
 def update_files(wildcards, task, protection):

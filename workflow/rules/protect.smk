@@ -44,8 +44,8 @@ use rule select_lambda as select_lambda_full with:
 rule protect_update:
     """Protect an unprotected update by a post-hoc defense and score it."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
-        head="results/{suite}/{backbone}/heads/{task}.safetensors",
+        tower=lambda w: tower(w),
+        head=lambda w: head(w),
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
         unprotected=update_to_protect,
     output:

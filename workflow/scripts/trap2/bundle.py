@@ -46,6 +46,12 @@ def released_file(path: str) -> str:
     return str(BUNDLE / name)
 
 
+def holds(path: str) -> bool:
+    """Whether the bundle has the released counterpart of a file of ``results/{suite}/``."""
+    name = released_name(path)
+    return name in read_manifest(name.split("/", 1)[0])["files"]
+
+
 def read_manifest(suite: str) -> dict[str, Any]:
     """A suite's manifest.
 
