@@ -78,9 +78,31 @@ def test_another_command_runs(project, command):
     run(project, ["bash", "-c", command])
 
 
-@pytest.mark.parametrize("command", of_kind("snakemake"))
-def test_a_snakemake_command_plans_its_jobs(project, command):
-    run(project, [sys.executable, "-m", "snakemake", "-n", *shlex.split(command)[1:]])
+def planned_together() -> dict[str, list[str]]:
+    """Snakemake's arguments: those of commands that differ by their targets alone, at once."""
+    groups: dict[str, list[str]] = {}
+    for command in of_kind("snakemake"):
+        words, _, settings = command.partition(" --config ")
+        program, *arguments = shlex.split(words)
+        values = {"--cores", "--profile"}
+        targets = [
+            word
+            for before, word in zip([program, *arguments], arguments, strict=False)
+            if not word.startswith("-") and before not in values
+        ]
+        flags = {word for word in arguments if word.startswith("-")}
+        shared = sorted(flags - {"--cores", "--profile", "--rerun-incomplete"})
+        shared += ["--profile", "slurm"] if "slurm" in arguments else []
+        shared += ["--config", settings] if settings else []
+        groups.setdefault(" ".join(shared), []).extend(targets or ["all"])
+    return groups
+
+
+@pytest.mark.parametrize("settings", planned_together())
+def test_the_snakemake_commands_plan_their_jobs(project, settings):
+    targets = dict.fromkeys(planned_together()[settings])
+    options = shlex.split(settings)
+    run(project, [sys.executable, "-m", "snakemake", "-n", *targets, *options])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
