@@ -32,6 +32,7 @@ env: .venv/installed
 	$(BIN)/python -m pip install --quiet --require-hashes -r envs/bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
 	  envs/bootstrap.lock envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: env

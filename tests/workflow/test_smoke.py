@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 
 import open_clip
 import pytest
@@ -106,6 +107,22 @@ def test_a_second_run_does_nothing(smoke):
 
 def test_two_folders_and_one_core_give_the_same_bytes(smoke, clone):
     clone.run(cores=1)
+    assert_same_bytes(clone, smoke)
+
+
+def test_order_cores_locale_and_time_zone_change_no_byte(smoke, clone, monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    # Job order: the other scheduler, and what a seeded draw puts first.
+    adapters = [f"results/smoke/ViT-demo/lora/{task}/trap2/update.json" for task in TASKS]
+    first = random.Random(0).choice(adapters)
+    order = ("--scheduler", "greedy", "--prioritize", first)
+    run = clone.snakemake("--cores", "4", *order, "--config", *clone.settings)
+    assert run.code == 0, run.output
+    assert_same_bytes(clone, smoke)
+
+
+def assert_same_bytes(clone, smoke) -> None:
     for name in ("table1.csv", "table2.csv", "cells.csv", "summary.txt", "figure2.pdf"):
         path = f"results/{name}"
         assert (clone.folder / path).read_bytes() == (smoke.folder / path).read_bytes(), name
