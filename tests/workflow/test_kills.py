@@ -93,8 +93,13 @@ def test_thirty_kills_change_no_byte(smoke, tmp_path):
         try:
             run.wait(timeout=draw.uniform(4, 14))
         except subprocess.TimeoutExpired:
-            kills += kill(run, folder, ("snakemake", "worker", "checkpoint")[kills % 3], draw)
-            run.wait(timeout=300)
+            kind = ("snakemake", "worker", "checkpoint")[kills % 3]
+            while run.poll() is None:
+                if kill(run, folder, kind, draw):
+                    kills += 1
+                    break
+                time.sleep(0.1)
+            run.wait(timeout=600)
         if run.returncode == 0:
             assert_same_tables(clone, smoke)
             for part in ("data", "ViT-demo/lora"):
