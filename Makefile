@@ -32,7 +32,9 @@ env: .venv/installed
 	$(BIN)/python -m pip install --quiet --require-hashes -r envs/bootstrap.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
 	  envs/bootstrap.lock envs/requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -m trap2 "$$@"\n' \
+	  "$(CURDIR)/workflow/scripts" "$(CURDIR)/$(BIN)/python" > $(BIN)/trap2
+	@chmod +x $(BIN)/trap2
 	@touch $@
 
 demo: env

@@ -1,10 +1,15 @@
 # What every stage needs: the checked configuration, names of files, and who depends on what.
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+LIBRARY = str(ROOT / "workflow" / "scripts")
+sys.path.insert(0, LIBRARY)
+# Snakemake puts a script's folder behind the environment's packages; a trap2 that is installed
+# there must not stand in for this clone's.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
 
 from trap2 import ablations, artifacts, bundle, cluster, configuration, failures, provenance
 from trap2.clip.families import family_of
