@@ -102,8 +102,8 @@ def test_thirty_kills_change_no_byte(smoke, tmp_path):
             run.wait(timeout=600)
         if run.returncode == 0:
             assert_same_tables(clone, smoke)
-            for part in ("data", "ViT-demo/lora"):
-                shutil.rmtree(folder / "results/smoke" / part)
+            # From the start: a table that is there would not ask for what is behind it.
+            shutil.rmtree(folder / "results")
     # Nothing is killed now: the plain restart finishes.
     run = start(clone)
     assert run.wait(timeout=900) == 0, (folder / "output.txt").read_text("utf-8")
