@@ -1,15 +1,10 @@
 # What every stage needs: the checked configuration, names of files, and who depends on what.
 
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path(workflow.basedir)
-LIBRARY = str(ROOT / "workflow" / "scripts")
-sys.path.insert(0, LIBRARY)
-# Snakemake puts a script's folder behind the environment's packages; a trap2 that is installed
-# there must not stand in for this clone's.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [LIBRARY, os.environ.get("PYTHONPATH")]))
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2 import ablations, artifacts, bundle, cluster, configuration, failures, provenance
 from trap2.clip.families import family_of
@@ -17,6 +12,7 @@ from trap2.data import catalogue
 from trap2.files import FileError
 from trap2.protect.catalogue import DEFENSES, objection
 
+provenance.lend_to_jobs()
 SUITES = ROOT / "config" / "suites"
 _suites = {}
 
@@ -87,6 +83,12 @@ wildcard_constraints:
     value=r"[A-Za-z0-9.-]+",
 
 
+def default_releases(suite):
+    """The release formats of a run that names none; the others are made when a table needs them."""
+    releases = suite_of(suite)["releases"]
+    return [name for name in releases if not releases[name]["on_request"]]
+
+
 DEFAULT_ARTIFACTS = [
     "table1.csv",
     "table2.csv",
@@ -97,7 +99,7 @@ DEFAULT_ARTIFACTS = [
     "figure5.png",
     "summary.txt",
 ]
-if "full" in suite_of(config["suite"])["releases"]:
+if "full" in default_releases(config["suite"]):
     DEFAULT_ARTIFACTS += ["table3.csv", "table4.csv"]
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
@@ -248,7 +250,9 @@ def merged_tasks(suite, protection):
 
 
 def backbones_of(suite, release):
-    """The backbones that a suite trains in a release format."""
+    """The backbones that a suite trains, or finds released, in a release format."""
+    if RELEASED and release not in bundle.releases(suite):
+        return []
     return suite_of(suite)["releases"].get(release, {"backbones": []})["backbones"]
 
 

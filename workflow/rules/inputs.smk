@@ -12,11 +12,16 @@ def table_columns(wildcards):
 def table_objection(wildcards, number=None):
     """Why a suite has no such table; an empty text where it has one."""
     number = int(wildcards.number if number is None else number)
-    return artifacts.table_objection(wildcards.suite, suite_of(wildcards), number) or ""
+    reason = artifacts.table_objection(wildcards.suite, suite_of(wildcards), number)
+    if reason is None and not backbones_of(wildcards.suite, artifacts.TABLES[number].release):
+        reason = artifacts.unreleased(wildcards.suite, number)
+    return reason or ""
 
 
 def table_merges(wildcards):
     """The merges behind Tables 7 to 10."""
+    if table_objection(wildcards):
+        return []
     number = int(wildcards.number)
     backbones = artifacts.table_backbones(suite_of(wildcards), number)
     return merges(wildcards.suite, artifacts.TABLES[number].release, backbones)

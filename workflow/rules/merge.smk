@@ -105,7 +105,7 @@ rule collect_cells:
     """Collect all merges of a suite in one table, a row each."""
     input:
         merges=lambda w: [
-            file for release in suite_of(w)["releases"] for file in merges(w.suite, release)
+            file for release in default_releases(w.suite) for file in merges(w.suite, release)
         ],
     output:
         cells="results/{suite}/cells.csv",

@@ -87,6 +87,14 @@ def table_objection(name: str, suite: Suite, number: int) -> str | None:
     return None
 
 
+def unreleased(name: str, number: int) -> str:
+    """Why a table cannot be made from released checkpoints that lack its release format."""
+    return (
+        f"Table {number} shows {_RELEASES[TABLES[number].release]}, and the released checkpoints "
+        f"of '{name}' have none; set checkpoints: train to make them"
+    )
+
+
 def figure_objection(name: str, suite: Suite) -> str | None:
     """Why a suite has no figures; None where it has them.
 

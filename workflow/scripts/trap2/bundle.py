@@ -52,6 +52,12 @@ def holds(path: str) -> bool:
     return name in read_manifest(name.split("/", 1)[0])["files"]
 
 
+def releases(suite: str) -> set[str]:
+    """The release formats (``lora``, ``full``) that a suite's bundle has updates in."""
+    records = (Path(name) for name in read_manifest(suite)["files"])
+    return {record.parts[2] for record in records if record.name == "update.json"}
+
+
 def read_manifest(suite: str) -> dict[str, Any]:
     """A suite's manifest.
 

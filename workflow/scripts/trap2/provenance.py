@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,16 @@ def code_digest(script: str | Path) -> str:
     for path in sorted(_imported(Path(script).resolve())):
         digest.update(_meaning(path).encode())
     return digest.hexdigest()[:16]
+
+
+def lend_to_jobs() -> None:
+    """Put this library before any other that the jobs of this process could import.
+
+    Snakemake puts a script's folder behind the environment's packages; a ``trap2`` that is
+    installed there must not stand in for this one.
+    """
+    path = [str(LIBRARY.parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
 
 
 def versions() -> dict[str, str]:
