@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from trap2.ablations import SWEEPS, swept_tasks, variants
+from trap2.ablations import SWEEPS, is_own, swept_tasks, variants
 from trap2.configuration import ConfigurationError, load_suite
 from trap2.report.ablation import ablation_rows
 
@@ -16,7 +16,7 @@ SUITE = {
             "range": [[0.05, 2.0], [0.5, 1.5]],
             "delta": [0.05],
             "rank": [4, 16],
-            "rslora": [False, True],
+            "adapter": ["LoRA", "rsLoRA", "DoRA"],
         },
     },
 }
@@ -30,14 +30,35 @@ def test_every_variant_changes_one_setting():
         "range": ["0.05-2.0", "0.5-1.5"],
         "delta": ["0.05"],
         "rank": ["4", "16"],
-        "rslora": ["lora", "rslora"],
+        "adapter": ["lora", "rslora", "dora"],
     }
     assert [v.weight for v in found["lambda"].values()] == [0.01, 0.1]
     assert {v.weight for s in SWEEPS if s != "lambda" for v in found[s].values()} == {0.05}
     assert found["range"]["0.5-1.5"].trap2 == {"s_min": 0.5, "s_max": 1.5}
     assert found["rank"]["4"].adapter == {"rank": 4, "alpha": 4}
-    assert found["rslora"]["rslora"].adapter == {"rslora": True}
+    assert found["adapter"]["rslora"].adapter == {"rslora": True}
     assert found["weighting"]["1-over-s"].label == "1/s"
+
+
+def test_the_suites_own_settings_are_found_among_the_variants():
+    suite = SUITE | {
+        "trap2": {"weighting": "1/s", "s_min": 0.05, "s_max": 2.0, "delta": 0.1, "tolerance": 3},
+        "releases": {"lora": {"adapter": {"rank": 16, "alpha": 16}}},
+    }
+    own = {
+        (sweep, value)
+        for sweep in SWEEPS
+        for value, variant in variants(suite, sweep).items()
+        if is_own(suite, variant)
+    }
+    assert own == {
+        ("lambda", "0.01"),
+        ("lambda", "0.1"),
+        ("weighting", "1-over-s"),
+        ("range", "0.05-2.0"),
+        ("rank", "16"),
+        ("adapter", "lora"),
+    }
 
 
 def test_tasks_are_the_figures_unless_named():

@@ -7,7 +7,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from trap2 import files
-from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, read_adapter, write_adapter
+from trap2.lora import (
+    AdapterSettings,
+    FullUpdate,
+    LoraUpdate,
+    is_dora,
+    read_adapter,
+    read_dora,
+    write_adapter,
+)
 
 
 class Tower(nn.Module):
@@ -25,8 +33,8 @@ def tower() -> Tower:
     return Tower().requires_grad_(False)
 
 
-def trained(rslora: bool = False, alpha: int = 16) -> LoraUpdate:
-    settings = AdapterSettings(rank=3, alpha=alpha, rslora=rslora)
+def trained(rslora: bool = False, alpha: int = 16, dora: bool = False) -> LoraUpdate:
+    settings = AdapterSettings(rank=3, alpha=alpha, rslora=rslora, dora=dora)
     update = LoraUpdate(tower(), ["q_proj", "out_proj"], settings, seed=4)
     generator = torch.Generator().manual_seed(9)
     for parameter in update.parameters():
@@ -55,6 +63,35 @@ def test_read_adapter_is_the_update_that_was_trained(tmp_path, rslora, alpha):
             update.features(x, s), dense_forward(factors, s, x), rtol=1e-5, atol=1e-5
         )
     assert torch.equal(update.features(x, 0.0), tower()(x))
+
+
+def test_doras_update_is_what_peft_merges_and_scales_like_any_other(tmp_path):
+    update = trained(dora=True)
+    update.save(tmp_path)
+    assert is_dora(tmp_path)
+    base = dict(tower().named_parameters())
+    delta = read_dora(tmp_path, base)
+    loaded = PeftModel.from_pretrained(tower(), str(tmp_path)).eval()
+    x = torch.randn(6, 12)
+    torch.testing.assert_close(loaded(x), update.features(x, 1.0), rtol=0, atol=0)
+    merged = dict(loaded.merge_and_unload().named_parameters())
+    for name, change in delta.items():
+        torch.testing.assert_close(change, merged[name] - base[name], rtol=1e-4, atol=1e-5)
+        assert change.abs().max() > 0.1
+    for s in (0.0, 0.3, 1.0, 2.0):
+        model = tower()
+        with torch.no_grad():
+            for name, change in delta.items():
+                model.get_parameter(name).add_(s * change)
+        torch.testing.assert_close(update.features(x, s), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_dora_adapter_is_refused_where_factors_are_needed(tmp_path):
+    trained(dora=True).save(tmp_path)
+    with pytest.raises(files.FileError, match="'use_dora' is set"):
+        read_adapter(tmp_path)
+    with pytest.raises(files.FileError, match="not a DoRA adapter of this model"):
+        read_dora(tmp_path, {})
 
 
 def test_stock_peft_loads_the_adapter(tmp_path):

@@ -58,10 +58,7 @@ rule merge_ablation:
             adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
         ],
         variants=lambda w: [
-            f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}/{name}"
-            for value in ablations.variants(suite_of(w), w.sweep)
-            for task in ablations.swept_tasks(suite_of(w))
-            for name in UPDATE_FILES["lora"]
+            file for value, task in swept_variants(w) for file in variant_files(w, task, value)
         ],
     output:
         sweep="results/{suite}/{backbone}/lora/ablations/{sweep}.json",
@@ -78,6 +75,7 @@ rule merge_ablation:
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
+        values=lambda w: [value for value, task in swept_variants(w)],
         labels=lambda w: {
             value: each.label for value, each in ablations.variants(suite_of(w), w.sweep).items()
         },

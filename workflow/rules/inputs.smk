@@ -126,6 +126,25 @@ def variant(wildcards):
     return known[wildcards.value]
 
 
+def variant_files(wildcards, task, value):
+    """A value's adapter; the suite's own training makes that of its own settings."""
+    w, each = wildcards, ablations.variants(suite_of(wildcards), wildcards.sweep)[value]
+    if ablations.is_own(suite_of(w), each) and not RELEASED:
+        for text in configuration.lambdas_of(suite_of(w), "lora", task):
+            if float(text) == each.weight:
+                return adapter_of(w, task, f"trap2/lambda~{text}")
+    folder = f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}"
+    return [f"{folder}/{name}" for name in UPDATE_FILES["lora"]]
+
+
+def swept_variants(wildcards):
+    """Every value of a sweep with every task that it is trained on."""
+    values = ablations.variants(suite_of(wildcards), wildcards.sweep)
+    return [
+        (value, task) for value in values for task in ablations.swept_tasks(suite_of(wildcards))
+    ]
+
+
 def ablated_training(wildcards):
     """How an ablation's adapter is trained: as the suite's, but for one setting."""
     settings = suite_of(wildcards)["releases"]["lora"]

@@ -30,18 +30,17 @@ with job.running(snakemake) as say:
     }
     unprotected = sweep_cell(scorer, Merger(list(plain.values())), METHOD, {}, search)
     found = []
-    for path in map(Path, snakemake.input.variants):
-        if path.name != "update.json":
-            continue
-        record = files.read_json(path)
-        update = released.load_update(path.parent, snakemake.input.tower)
+    folders = dict.fromkeys(Path(path).parent for path in snakemake.input.variants)
+    for value, folder in zip(params.values, folders, strict=True):
+        record = files.read_json(folder / "update.json")
+        update = released.load_update(folder, snakemake.input.tower)
         updates = [update if task == record["task"] else plain[task] for task in params.tasks]
         cell = sweep_cell(scorer, Merger(updates), METHOD, {}, search)
         found.append(
-            {"task": record["task"], "value": record["value"], "cell": cell}
+            {"task": record["task"], "value": value, "cell": cell}
             | {"standalone": record["test"]["accuracy"], "unprotected": references[record["task"]]}
         )
-        say(f"{record['value']}, {record['task']}: s = {cell['coefficient']:g}")
+        say(f"{value}, {record['task']}: s = {cell['coefficient']:g}")
     files.write_json(
         snakemake.output.sweep,
         {

@@ -13,9 +13,14 @@ SWEEPS: dict[str, str] = {
     "range": "Range of s",
     "delta": "Margin δ",
     "rank": "LoRA rank r",
-    "rslora": "Adapter",
+    "adapter": "Adapter",
 }
 """The settings that can be swept, with the axis labels of their figures."""
+_FORMS: dict[str, dict[str, bool]] = {
+    "LoRA": {},
+    "rsLoRA": {"rslora": True},
+    "DoRA": {"dora": True},
+}
 _WEIGHTINGS = {"1/s": "1-over-s", "1/sqrt(s)": "1-over-sqrt-s", "1": "1"}
 
 
@@ -62,9 +67,14 @@ def variants(suite: Suite, sweep: str) -> dict[str, Variant]:
             # α = r keeps the nominal scale at 1 (Appendix D.3).
             found[str(value)] = Variant(str(value), weight, {}, {"rank": value, "alpha": value})
         else:
-            name = "rsLoRA" if value else "LoRA"
-            found[name.lower()] = Variant(name, weight, {}, {"rslora": value})
+            found[value.lower()] = Variant(value, weight, {}, _FORMS[value])
     return found
+
+
+def is_own(suite: Suite, variant: Variant) -> bool:
+    """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
+    trap2, adapter = suite["trap2"], suite["releases"]["lora"].get("adapter", {})
+    return trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
 
 
 def swept_tasks(suite: Suite) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,12 +30,14 @@ class AdapterSettings:
         alpha: α; the nominal scale is α / r (α / √r with ``rslora``), 1 in the paper.
         dropout: the rate on the adapter's input, 0 ≤ dropout < 1.
         rslora: scale by α / √r.
+        dora: DoRA, the rows' norms trained on their own (see :func:`read_dora`).
     """
 
     rank: int = 16
     alpha: int = 16
     dropout: float = 0.1
     rslora: bool = False
+    dora: bool = False
 
 
 class TrainableUpdate(Protocol):
@@ -60,7 +62,7 @@ class TrainableUpdate(Protocol):
 
 
 class LoraUpdate:
-    """ΔW = BA on the given linear layers of a vision tower, through PEFT."""
+    """ΔW = BA, or DoRA's ΔW, on the given linear layers of a vision tower, through PEFT."""
 
     def __init__(
         self, tower: nn.Module, targets: list[str], settings: AdapterSettings, seed: int
@@ -81,14 +83,17 @@ class LoraUpdate:
             self.module: nn.Module = get_peft_model(tower, self.config)
         from peft.tuners.lora import LoraLayer
 
-        self._layers = [m for m in self.module.modules() if isinstance(m, LoraLayer)]
+        self._layers: list[Any] = [m for m in self.module.modules() if isinstance(m, LoraLayer)]
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
 
     def parameters(self) -> list[nn.Parameter]:
         return self._parameters
 
+    def _scaled(self, s: float) -> AbstractContextManager[None]:
+        return self._outputs_scaled(s) if self.config.use_dora else self._factors_scaled(s)
+
     @contextmanager
-    def _scaled(self, s: float) -> Iterator[None]:
+    def _factors_scaled(self, s: float) -> Iterator[None]:
         nominal = [layer.scaling["default"] for layer in self._layers]
         for layer, scale in zip(self._layers, nominal, strict=True):
             layer.scaling["default"] = s * scale
@@ -97,6 +102,21 @@ class LoraUpdate:
         finally:
             for layer, scale in zip(self._layers, nominal, strict=True):
                 layer.scaling["default"] = scale
+
+    @contextmanager
+    def _outputs_scaled(self, s: float) -> Iterator[None]:
+        """DoRA's ΔW is not linear in its factors; what it adds to a layer's output is in ΔW."""
+
+        def scale(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+            base = layer.base_layer(*inputs)  # type: ignore[operator]
+            return base + s * (output - base)
+
+        hooks = [] if s == 1.0 else [m.register_forward_hook(scale) for m in self._layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
         with self._scaled(s):
@@ -189,6 +209,7 @@ def _configuration(settings: AdapterSettings, targets: list[str]) -> Any:
         lora_dropout=settings.dropout,
         target_modules=targets,
         use_rslora=settings.rslora,
+        use_dora=settings.dora,
         bias="none",
     )
 
@@ -216,6 +237,12 @@ def nominal_scale(config: Mapping[str, Any]) -> float:
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
+def is_dora(folder: str | Path) -> bool:
+    """Whether the adapter in a folder is DoRA, whose ΔW needs the base's weights."""
+    config = files.read_json(Path(folder) / ADAPTER_FILES[1])
+    return isinstance(config, dict) and bool(config.get("use_dora"))
+
+
 def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Read a PEFT LoRA adapter without PEFT.
 
@@ -227,10 +254,57 @@ def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tens
     Raises:
         FileError: the adapter cannot be read, is not plain LoRA, or lacks one of a pair.
     """
+    config, tensors = _read(folder)
+    if config.get("use_dora"):
+        raise files.FileError(
+            f"{Path(folder) / ADAPTER_FILES[1]}: 'use_dora' is set to True; a DoRA adapter's ΔW is "
+            "no product BA, so that only task arithmetic and the like in Full space can merge it"
+        )
+    return _factors(folder, config, tensors)
+
+
+def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read a PEFT DoRA adapter without PEFT (Liu et al. 2024, Eq. 5).
+
+    Args:
+        folder: the adapter.
+        weights: W0 of every adapted layer, by its name in the tower.
+
+    Returns:
+        For each adapted weight's name ΔW = m (W0 + BA) / ‖W0 + BA‖ − W0, with the norm of each
+        row (an output's weights) and a trained m a row.
+
+    Raises:
+        FileError: the adapter cannot be read, is not DoRA, or does not fit the weights.
+    """
+    config, tensors = _read(folder)
+    suffix = ".lora_magnitude_vector"
+    magnitudes = {n.removesuffix(suffix): tensors.pop(n) for n in list(tensors) if suffix in n}
+    update = {}
+    for layer, (b, a) in _factors(folder, config, tensors).items():
+        module = PEFT_PREFIX + layer.removesuffix(".weight")
+        if module not in magnitudes or layer not in weights:
+            raise files.FileError(
+                f"{folder}: not a DoRA adapter of this model; {layer} lacks magnitudes or W0"
+            )
+        base = weights[layer].to(b.dtype)
+        moved = base + b @ a
+        norm = torch.linalg.vector_norm(moved, dim=1)
+        update[layer] = (magnitudes[module] / norm)[:, None] * moved - base
+    return update
+
+
+def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     weights_path, config_path = (Path(folder) / name for name in ADAPTER_FILES)
     config = files.read_json(config_path)
-    _check_plain_lora(config, config_path)
-    tensors = files.read_tensors(weights_path)
+    _check_configuration(config, config_path)
+    return config, files.read_tensors(weights_path)
+
+
+def _factors(
+    folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    path = Path(folder) / ADAPTER_FILES[0]
     factors = {}
     for name in sorted(tensors):
         if not name.endswith(".lora_A.weight"):
@@ -239,25 +313,25 @@ def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tens
         try:
             a, b = tensors[name], tensors[f"{module}.lora_B.weight"]
         except KeyError:
-            raise files.FileError(f"{weights_path}: '{module}' has lora_A but no lora_B") from None
+            raise files.FileError(f"{path}: '{module}' has lora_A but no lora_B") from None
         layer = f"{module.removeprefix(PEFT_PREFIX)}.weight"
         factors[layer] = (b * nominal_scale(config), a)
     if len(tensors) != 2 * len(factors) or not factors:
         extra = [n for n in tensors if not n.endswith((".lora_A.weight", ".lora_B.weight"))]
         raise files.FileError(
-            f"{weights_path}: not a plain LoRA adapter; unexpected tensors: {extra[:3] or 'none'}"
+            f"{path}: not a plain LoRA adapter; unexpected tensors: {extra[:3] or 'none'}"
         )
     return factors
 
 
-def _check_plain_lora(config: Any, path: Path) -> None:
+def _check_configuration(config: Any, path: Path) -> None:
     if not isinstance(config, dict) or not {"r", "lora_alpha"} <= config.keys():
         raise files.FileError(f"{path}: not a LoRA configuration (no 'r' or 'lora_alpha')")
-    for key in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"):
+    for key in ("rank_pattern", "alpha_pattern", "fan_in_fan_out"):
         if config.get(key):
             raise files.FileError(
-                f"{path}: '{key}' is set to {config[key]}; only plain LoRA and rsLoRA adapters "
-                "with one rank can be read as ΔW = BA"
+                f"{path}: '{key}' is set to {config[key]}; only LoRA, rsLoRA and DoRA adapters "
+                "with one rank can be read"
             )
     if config.get("bias", "none") != "none":
         raise files.FileError(f"{path}: 'bias' is '{config['bias']}'; only 'none' can be merged")

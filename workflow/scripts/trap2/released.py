@@ -44,11 +44,13 @@ def load_update(folder: str | Path, tower: str | Path) -> Update:
 
     Args:
         folder: where the update was written.
-        tower: the file of W0; only whole checkpoints need it.
+        tower: the file of W0; only whole checkpoints and DoRA adapters need it.
     """
     checkpoint = Path(folder) / lora.CHECKPOINT_FILE
     if checkpoint.exists():
         return CheckpointUpdate(tower, checkpoint)
+    if lora.is_dora(folder):
+        return lora.read_dora(folder, files.read_tensors(tower))
     factors = lora.read_adapter(folder)
     return {layer: LowRank(b, a) for layer, (b, a) in factors.items()}
 
