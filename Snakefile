@@ -54,6 +54,9 @@ rule all_artifacts:
     """Every table and figure of the configured suite, beside the published numbers."""
     input:
         lambda w: [
-            f"results/{artifact}" for artifact in dict.fromkeys(all_artifacts(config["suite"]))
+            f"results/{artifact}"
+            for artifact in dict.fromkeys(
+                [*all_artifacts(config["suite"]), "manifest.json", "manifest_all.json"]
+            )
         ],
     localrule: True

@@ -36,7 +36,7 @@ def test_every_variant_changes_one_setting():
     assert {v.weight for s in SWEEPS if s != "lambda" for v in found[s].values()} == {0.05}
     assert found["range"]["0.5-1.5"].trap2 == {"s_min": 0.5, "s_max": 1.5}
     assert found["rank"]["4"].adapter == {"rank": 4, "alpha": 4}
-    assert found["adapter"]["rslora"].adapter == {"rslora": True}
+    assert found["adapter"]["rslora"].adapter == {"rslora": True, "dora": False}
     assert found["weighting"]["1-over-s"].label == "1/s"
 
 

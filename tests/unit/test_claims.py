@@ -15,7 +15,7 @@ from trap2.schema import ConfigurationError
 ROOT = Path(__file__).parents[2]
 CLAIMS = load_claims(ROOT / "config/claims.yaml")
 PUBLISHED = {
-    n: published_rows(n, t.kind, files.read_csv(ROOT / f"config/published/table{n}.csv"))
+    n: published_rows(t.kind, files.read_csv(ROOT / f"config/published/table{n}.csv"))
     for n, t in TABLES.items()
 }
 

@@ -18,7 +18,7 @@ BAR = re.compile(r"\\accbar\{bar(plain|below)\}\{([\d.]+)em\}\{([^{}]*)\}")
 
 def published(number: int) -> list[dict[str, str]]:
     numbers = files.read_csv(ROOT / f"config/published/table{number}.csv")
-    return published_rows(number, TABLES[number].kind, numbers)
+    return published_rows(TABLES[number].kind, numbers)
 
 
 def rendered(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
@@ -62,6 +63,11 @@ class Clone:
         run = self.snakemake(*targets, "-n", "--cores", "1", "--config", *self.settings)
         assert run.code == 0, run.output
         return run.jobs()
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of a table of ``results/``."""
+        with open(self.folder / "results" / name, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path

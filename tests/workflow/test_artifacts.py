@@ -1,16 +1,10 @@
 """Every table and figure on request: made from the finished smoke suite, and only then."""
 
-import csv
-
 import pytest
+from trap2 import files
 
 TASKS = 3
 PAIRS = TASKS * (TASKS - 1)
-
-
-def table(clone, name: str) -> list[dict[str, str]]:
-    with open(clone.folder / "results" / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +15,7 @@ def complete(smoke, tmp_path_factory):
     made = copy_of(smoke, tmp_path_factory.mktemp("artifacts") / "complete")
     jobs = made.dry_run("all_artifacts")
     jobs.pop("all_artifacts", None)
-    # Nothing is trained or merged anew: the rest is made from what is there.
+    # The ablations train; the rest is made from what is there.
     assert not {"finetune_trap2", "sweep_merges", "profile_scales", "build_head"} & set(jobs)
     assert jobs["sweep_data_merges"] == 1 + TASKS
     assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
@@ -37,7 +31,7 @@ def test_every_artifact_is_there(complete):
     for number in range(2, 9):
         assert (results / f"figure{number}.pdf").read_bytes().startswith(b"%PDF")
         assert (results / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
-        assert {row["suite"] for row in table(complete, f"figure{number}.csv")} == {"smoke"}
+        assert {row["suite"] for row in complete.table(f"figure{number}.csv")} == {"smoke"}
     assert "Theorems A.2 and A.4 on the smoke suite" in (results / "theory.txt").read_text("utf-8")
 
 
@@ -49,14 +43,14 @@ def test_a_second_run_does_nothing(complete):
 
 def test_tables_that_the_suite_cannot_have_say_why(complete):
     for number, words in ((3, "whole checkpoints"), (8, "second ViT"), (9, "first ConvNeXt")):
-        (row,) = table(complete, f"table{number}.csv")
+        (row,) = complete.table(f"table{number}.csv")
         assert words in row["not_applicable"]
         assert words in (complete.folder / f"results/table{number}.tex").read_text("utf-8")
 
 
 def test_table_7_is_the_complete_table_2(complete):
-    full = table(complete, "table7.csv")
-    for row in table(complete, "table2.csv"):
+    full = complete.table("table7.csv")
+    for row in complete.table("table2.csv"):
         for method, space in (("TA", "Full"), ("TIES", "Core")):
             (found,) = (
                 each["average"]
@@ -68,8 +62,8 @@ def test_table_7_is_the_complete_table_2(complete):
 
 
 def test_table_5_averages_table_11(complete):
-    full = table(complete, "table11.csv")
-    for row in table(complete, "table5.csv"):
+    full = complete.table("table11.csv")
+    for row in complete.table("table5.csv"):
         for column in ("RegMean (R)", "CoM (C)"):
             (found,) = (
                 each["average"]
@@ -80,13 +74,13 @@ def test_table_5_averages_table_11(complete):
 
 
 def test_pairs_of_the_figures_and_table_6(complete):
-    assert len(table(complete, "figure4.csv")) == PAIRS
-    assert len(table(complete, "figure8.csv")) == 11 * PAIRS
-    assert len(table(complete, "figure3.csv")) == 11
-    assert {row["n_pairs"] for row in table(complete, "table6.csv")} == {str(PAIRS)}
+    assert len(complete.table("figure4.csv")) == PAIRS
+    assert len(complete.table("figure8.csv")) == 11 * PAIRS
+    assert len(complete.table("figure3.csv")) == 11
+    assert {row["n_pairs"] for row in complete.table("table6.csv")} == {str(PAIRS)}
     # A path starts at the TRAP² adapter and ends at the unprotected one of Table 1.
-    alone = {row["protection"]: row for row in table(complete, "table1.csv")}
-    for row in table(complete, "figure8.csv"):
+    alone = {row["protection"]: row for row in complete.table("table1.csv")}
+    for row in complete.table("figure8.csv"):
         if row["beta"] == "0":
             own = float(alone["trap2"][row["protected_task"]])
             assert float(row["protected_accuracy"]) == pytest.approx(own, abs=1.01)
@@ -97,7 +91,7 @@ def test_pairs_of_the_figures_and_table_6(complete):
 
 def test_bounds_are_below_what_is_measured(complete):
     for name in ("theorem2.csv", "theorem4.csv"):
-        rows = table(complete, name)
+        rows = complete.table(name)
         assert rows
         for row in rows:
             measured, bound = float(row["measured"]), float(row["bound"])
@@ -106,12 +100,12 @@ def test_bounds_are_below_what_is_measured(complete):
 
 
 def test_claims_and_comparison(complete):
-    claims = {row["claim"]: row for row in table(complete, "claims.csv")}
+    claims = {row["claim"]: row for row in complete.table("claims.csv")}
     assert claims["merging-trap2"]["of"] == "6"
     assert claims["pairwise-collapse"]["of"] == str(PAIRS)
     assert claims["full-merging"]["verdict"] == "not tested"
     assert "whole checkpoints" in claims["full-merging"]["reason"]
-    comparison = table(complete, "comparison.csv")
+    comparison = complete.table("comparison.csv")
     assert {row["table"] for row in comparison} == {"1", "2", "5", "7", "11"}
     page = (complete.folder / "results/comparison.md").read_text("utf-8")
     assert page.startswith("# The smoke suite and the paper")
@@ -139,6 +133,12 @@ def test_all_artifacts_of_the_paper_suite(paper):
     assert jobs["sweep_data_merges"] == 3 * 9
     assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
     assert jobs["render_table"] == 11
+
+
+def test_verify_covers_all_artifacts(complete):
+    listed = files.read_json(complete.folder / "results/manifest_all.json")["files"]
+    assert {"results/smoke/table11.csv", "results/smoke/figure8.pdf"} <= listed.keys()
+    assert f"all {len(listed)} files" in complete.run("verify", cores=1).output
 
 
 def test_seeds_have_folders_of_their_own_and_one_table(clone):

@@ -20,13 +20,14 @@ OFTEN = ("CHECKPOINT_SECONDS = 300.0", "CHECKPOINT_SECONDS = 0.3")
 
 
 def start(clone: Clone) -> subprocess.Popen:
-    """The README's command after an interruption."""
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", "--unlock", "--config", *clone.settings],
-        cwd=clone.folder,
-        capture_output=True,
-        check=True,
-    )
+    """The README's command after an interruption; unlocked first if the folder is locked."""
+    if any((clone.folder / ".snakemake" / "locks").glob("*.lock")):
+        subprocess.run(
+            [sys.executable, "-m", "snakemake", "--unlock", "--config", *clone.settings],
+            cwd=clone.folder,
+            capture_output=True,
+            check=True,
+        )
     command = ["--cores", "2", "--rerun-incomplete", "--config", *clone.settings]
     # A file, not a pipe: what a killed Snakemake leaves at work must not hold this test up.
     with open(clone.folder / "output.txt", "w") as output:

@@ -1,6 +1,5 @@
 """The paper suite end to end on miniature datasets and small relatives of its three backbones."""
 
-import csv
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from clones import DATASETS
 from peft import PeftModel
 from trap2 import files
 from trap2.data.preparation import LEAK
@@ -16,14 +16,8 @@ from trap2.released import load_tower, load_update
 
 BACKBONES = ["ViT-B-32", "ViT-L-14", "convnext_base_w"]
 TASKS = ["cars", "eurosat"]
-ALL_TASKS = {"cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397"}
 FACTS = ["suite", "backbone", "release", "protection"]
 FULL = ["TA-Full", "TIES-Full", "TIES+DARE-Full", "TSV-Full", "CART-Full"]
-
-
-def table(clone, name: str) -> list[dict[str, str]]:
-    with open(clone.folder / "results" / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def record(clone, path: str) -> dict:
@@ -31,7 +25,7 @@ def record(clone, path: str) -> dict:
 
 
 def test_every_dataset_was_read_split_and_described(paper_mini):
-    for task in ALL_TASKS:
+    for task in DATASETS:
         manifest = record(paper_mini, f"data/{task}/64/manifest.json")
         splits = record(paper_mini, f"data/{task}/64/splits.json")
         for split, entry in manifest["splits"].items():
@@ -40,7 +34,7 @@ def test_every_dataset_was_read_split_and_described(paper_mini):
 
 
 def test_tables_1_and_3_have_every_backbone_and_release(paper_mini):
-    rows = table(paper_mini, "table1.csv")
+    rows = paper_mini.table("table1.csv")
     assert list(rows[0]) == [*FACTS, *TASKS, "average", "notes"]
     assert [(row["backbone"], row["protection"]) for row in rows] == [
         (backbone, protection)
@@ -48,22 +42,22 @@ def test_tables_1_and_3_have_every_backbone_and_release(paper_mini):
         for protection in ("zero-shot", "fine-tuned", "params-refit", "trap2")
         if (backbone, protection) != ("convnext_base_w", "params-refit")
     ]
-    rows = table(paper_mini, "table3.csv")
+    rows = paper_mini.table("table3.csv")
     assert [row["protection"] for row in rows] == ["zero-shot", "fine-tuned", "trap2"]
     assert {(row["backbone"], row["release"]) for row in rows} == {("ViT-B-32", "full")}
 
 
 def test_tables_2_and_4_have_the_papers_columns(paper_mini):
-    rows = table(paper_mini, "table2.csv")
+    rows = paper_mini.table("table2.csv")
     assert len(rows) == len(BACKBONES) * 2
     assert len(rows[0]) == len(FACTS) + 13 + 1
-    rows = table(paper_mini, "table4.csv")
+    rows = paper_mini.table("table4.csv")
     assert list(rows[0]) == [*FACTS, *FULL, "notes"]
     assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
 
 
 def test_cells_hold_every_merge_and_the_second_search(paper_mini):
-    cells = table(paper_mini, "cells.csv")
+    cells = paper_mini.table("cells.csv")
     merges = len(BACKBONES) * (1 + len(TASKS))
     assert len(cells) == merges * 13 + (1 + len(TASKS)) * len(FULL)
     merge = record(paper_mini, "ViT-B-32/lora/merges/trap2/cars.json")
@@ -81,7 +75,7 @@ def test_everything_made_of_leaked_cars_says_so(paper_mini):
     for path in made:
         assert files.read_json(path)["notes"] == [LEAK], path
     for name in ("table1.csv", "table2.csv", "table3.csv", "table4.csv", "cells.csv"):
-        assert {row["notes"] for row in table(paper_mini, name)} == {LEAK}
+        assert {row["notes"] for row in paper_mini.table(name)} == {LEAK}
     said = " ".join((folder / "summary.txt").read_text("utf-8").split())
     assert LEAK in said
     # Another task's update was trained on nothing that leaks.

@@ -1,6 +1,5 @@
 """The smoke suite through the real rules: its artifacts, its effect, and what a change reruns."""
 
-import csv
 import json
 import random
 
@@ -15,13 +14,8 @@ TASKS = ["shapes", "signs", "satellite"]
 FACTS = ["suite", "backbone", "release", "protection"]
 
 
-def table(clone, name: str) -> list[dict[str, str]]:
-    with open(clone.folder / "results" / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def test_table1_has_the_papers_layout(smoke):
-    rows = table(smoke, "table1.csv")
+    rows = smoke.table("table1.csv")
     assert list(rows[0]) == [*FACTS, *TASKS, "average"]
     assert [row["protection"] for row in rows] == ["zero-shot", "fine-tuned", "trap2"]
     assert {row["suite"] for row in rows} == {"smoke"}
@@ -31,17 +25,17 @@ def test_table1_has_the_papers_layout(smoke):
 
 
 def test_table2_has_a_column_for_every_method_and_space(smoke):
-    rows = table(smoke, "table2.csv")
+    rows = smoke.table("table2.csv")
     assert list(rows[0]) == [*FACTS, *METHODS]
     assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
 
 
 def test_cells_has_a_row_for_every_merge_and_table2_is_its_mean(smoke):
-    cells = table(smoke, "cells.csv")
+    cells = smoke.table("cells.csv")
     assert len(cells) == len(METHODS) * (1 + len(TASKS))
     trap2 = [c for c in cells if c["protection"] == "trap2"]
     assert {c["protected_task"] for c in trap2} == set(TASKS)
-    for row in table(smoke, "table2.csv"):
+    for row in smoke.table("table2.csv"):
         for column in METHODS:
             method, space = column.rsplit("-", 1)
             averages = [
@@ -62,7 +56,7 @@ def test_trap2_works_alone_and_collapses_off_scale(smoke):
         for s in (0.5, 0.8, 1.0, 1.5):
             at = [p["accuracy"] for task in TASKS for p in profiles[task] if p["s"] == s]
             mean[protection, s] = sum(at) / len(at)
-    zero_shot = float(table(smoke, "table1.csv")[0]["average"])
+    zero_shot = float(smoke.table("table1.csv")[0]["average"])
     assert mean["unprotected", 1.0] > zero_shot + 15
     assert mean["trap2", 1.0] > 0.85 * mean["unprotected", 1.0]
     for s in (0.5, 1.5):

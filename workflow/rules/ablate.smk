@@ -48,15 +48,9 @@ rule merge_ablation:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
-        ],
+        data=lambda w: all_prepared(w, ["val", "test"]),
         unprotected=lambda w: adapter_files(w, "unprotected"),
-        references=lambda w: [
-            adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
-        ],
+        references=lambda w: adapter_records(w, "unprotected"),
         variants=lambda w: [
             file for value, task in swept_variants(w) for file in variant_files(w, task, value)
         ],
@@ -81,9 +75,7 @@ rule merge_ablation:
         },
         search=lambda w: suite_of(w)["merging"]["search"],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
-            "evaluation_batch_size", 256
-        ),
+        batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
         code=code("merge_ablation.py"),
     message:

@@ -78,7 +78,6 @@ wildcard_constraints:
     lambda_text=r"\d+\.\d+|\d+e-\d+|\d+\.\d+e-\d+",
     protection=r"[a-z0-9-]+",
     protected=r"[A-Za-z0-9_]+",
-    split=r"train|val|test",
     sweep="|".join(ablations.SWEEPS),
     value=r"[A-Za-z0-9.-]+",
 
@@ -134,18 +133,24 @@ def prepared(suite, backbone, task, splits):
     return [*arrays, f"{folder}/manifest.json"]
 
 
+def all_prepared(wildcards, splits):
+    """The prepared files of all tasks."""
+    w = wildcards
+    tasks = suite_of(w)["tasks"]
+    return [file for task in tasks for file in prepared(w.suite, w.backbone, task, splits)]
+
+
 def model_settings(wildcards, *further):
     """What a job needs to know of its backbone."""
     settings = suite_of(wildcards)["backbones"][wildcards.backbone]
     return {key: settings[key] for key in ("architecture", *further) if key in settings}
 
 
-def dataset_row(task, *without):
+def dataset_row(task):
     """A dataset's row of the catalogue with the one source that is used."""
     row = DATASETS[task]
     name = config["sources"].get(task, next(iter(row["sources"])))
-    chosen = row | {"sources": {name: row["sources"][name]}}
-    return {key: value for key, value in chosen.items() if key not in without}
+    return row | {"sources": {name: row["sources"][name]}}
 
 
 def raw_dataset(wildcards):
@@ -228,6 +233,12 @@ def adapter_files(wildcards, protection):
     return [file for task in tasks for file in adapter_of(wildcards, task, protection)]
 
 
+def adapter_records(wildcards, protection):
+    """The records (update.json) of all tasks' adapters with one protection, task by task."""
+    tasks = suite_of(wildcards)["tasks"]
+    return [adapter_of(wildcards, task, protection)[-1] for task in tasks]
+
+
 def update_records(wildcards, protection):
     """The records (update.json) of one protection, task by task."""
     return [update_files(wildcards, task, protection)[-1] for task in suite_of(wildcards)["tasks"]]
@@ -298,8 +309,8 @@ def lambda_candidates(wildcards):
 
 
 def evaluation_batch_size(wildcards):
-    """Images a forward pass of an evaluation."""
-    settings = suite_of(wildcards)["releases"][wildcards.release]
+    """Images a forward pass of an evaluation; a job without a release format has adapters."""
+    settings = suite_of(wildcards)["releases"][wildcards.get("release", "lora")]
     return settings["optimisation"].get("evaluation_batch_size", 256)
 
 

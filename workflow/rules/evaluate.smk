@@ -10,11 +10,7 @@ rule profile_scales:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["test"])
-        ],
+        data=lambda w: all_prepared(w, ["test"]),
         updates=lambda w: [
             file for task in suite_of(w)["tasks"] for file in update_files(w, task, w.protection)
         ],
@@ -48,11 +44,7 @@ rule sweep_pairs:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["test"])
-        ],
+        data=lambda w: all_prepared(w, ["test"]),
         protected=lambda w: adapter_files(w, w.protection),
         unprotected=lambda w: adapter_files(w, "unprotected"),
     output:
@@ -72,9 +64,7 @@ rule sweep_pairs:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
-            "evaluation_batch_size", 256
-        ),
+        batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
         code=code("sweep_pairs.py"),
     message:

@@ -3,9 +3,14 @@
 PUBLISHED = [f"config/published/table{number}.csv" for number in artifacts.TABLES]
 
 
+def table_release(wildcards):
+    """The release format that a table shows."""
+    return artifacts.TABLES[int(wildcards.number)].release
+
+
 def table_columns(wildcards):
-    """The columns of Tables 2 and 4."""
-    cells = release_cells(wildcards.suite, MERGED_RELEASE[wildcards.number])
+    """The methods and spaces of Tables 2, 4 and 7 to 10."""
+    cells = release_cells(wildcards.suite, table_release(wildcards))
     return [f"{method}-{space}" for method, space in cells]
 
 
@@ -59,13 +64,13 @@ def figures_backbone(suite):
     return suite_of(suite)["figures"]["backbone"]
 
 
-def pair_sweep(suite, protection="trap2"):
-    """The pairs of adapters on the figures' backbone."""
-    return f"results/{suite}/{figures_backbone(suite)}/lora/pairs/{protection}.json"
+def pair_sweep(suite):
+    """The pairs of a TRAP² and an unprotected adapter on the figures' backbone."""
+    return f"results/{suite}/{figures_backbone(suite)}/lora/pairs/trap2.json"
 
 
 def scale_profiles(suite):
-    """The scale sweeps behind Figures 2 and 5: unprotected and TRAP² adapters."""
+    """The scale sweeps behind Figures 2, 5 and 7: unprotected and TRAP² adapters."""
     backbone = figures_backbone(suite)
     return [
         f"results/{suite}/{backbone}/lora/scales/{protection}.json"
@@ -113,6 +118,13 @@ def all_artifacts(suite):
         "comparison.csv",
         "comparison.md",
     ]
+
+
+def manifested(wildcards):
+    """The artifacts that a manifest lists; that of all artifacts is made after the other one."""
+    if wildcards.manifest == "manifest":
+        return DEFAULT_ARTIFACTS
+    return [*dict.fromkeys(all_artifacts(wildcards.suite)), "manifest.json"]
 
 
 def variant(wildcards):

@@ -11,11 +11,7 @@ rule sweep_merges:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
-        ],
+        data=lambda w: all_prepared(w, ["val", "test"]),
         updates=lambda w: [
             file
             for task in suite_of(w)["tasks"]
@@ -59,19 +55,13 @@ rule sweep_data_merges:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["val", "test"])
-        ],
+        data=lambda w: all_prepared(w, ["val", "test"]),
         updates=lambda w: [
             file
             for task in suite_of(w)["tasks"]
             for file in adapter_of(w, task, w.protection if task == w.protected else "unprotected")
         ],
-        references=lambda w: [
-            adapter_of(w, task, "unprotected")[-1] for task in suite_of(w)["tasks"]
-        ],
+        references=lambda w: adapter_records(w, "unprotected"),
     output:
         merges="results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
     log:
@@ -90,9 +80,7 @@ rule sweep_data_merges:
         merging=lambda w: suite_of(w)["merging"]["data"],
         seed=lambda w: seed_of(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: suite_of(w)["releases"]["lora"]["optimisation"].get(
-            "evaluation_batch_size", 256
-        ),
+        batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
         code=code("sweep_data_merges.py"),
     message:
@@ -102,7 +90,7 @@ rule sweep_data_merges:
 
 
 rule collect_cells:
-    """Collect all merges of a suite in one table, a row each."""
+    """Collect all merges of a suite in one table, a row each; formats on request are left out."""
     input:
         merges=lambda w: [
             file for release in default_releases(w.suite) for file in merges(w.suite, release)

@@ -37,13 +37,16 @@ rule export_adapter:
 
 
 rule collect_manifest:
-    """List every file behind a suite's tables and figures with its SHA-256 and its maker."""
+    """List every file behind a suite's tables and figures with its SHA-256 and its maker.
+
+    manifest.json is of `all`, manifest_all.json of `all_artifacts`.
+    """
     input:
-        artifacts=lambda w: [f"results/{w.suite}/{name}" for name in DEFAULT_ARTIFACTS],
+        artifacts=lambda w: [f"results/{w.suite}/{name}" for name in manifested(w)],
     output:
-        manifest="results/{suite}/manifest.json",
+        manifest="results/{suite}/{manifest,manifest|manifest_all}.json",
     log:
-        "logs/{suite}/collect_manifest.log",
+        "logs/{suite}/collect_{manifest}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -54,7 +57,7 @@ rule collect_manifest:
     params:
         code=code("collect_manifest.py"),
     message:
-        "List the files behind the results of the {wildcards.suite} suite"
+        "List the files behind the results of the {wildcards.suite} suite ({wildcards.manifest})"
     script:
         "../scripts/collect_manifest.py"
 
@@ -72,7 +75,10 @@ rule verify:
         runtime=60,
     params:
         # No input: verifying must not make anything.
-        manifest=f"results/{config['suite']}/manifest.json",
+        manifests=[
+            f"results/{replicas(config['suite'])[0]}/{name}.json"
+            for name in ("manifest", "manifest_all")
+        ],
     message:
         "Verify every file behind the results"
     script:

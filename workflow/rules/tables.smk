@@ -3,15 +3,12 @@
 # Tables 1 and 2 show adapters, Tables 3 and 4 whole checkpoints, as CSV and as LaTeX.  A table that
 # a suite cannot have is made and says why; trap2/artifacts.py knows which.
 
-STANDALONE_RELEASE = {"1": "lora", "3": "full"}
-MERGED_RELEASE = {"2": "lora", "4": "full"}
-
 
 rule tabulate_standalone:
     """Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
     input:
-        records=lambda w: records(w.suite, STANDALONE_RELEASE[w.number]),
-        zero_shot=lambda w: zero_shot_records(w.suite, STANDALONE_RELEASE[w.number]),
+        records=lambda w: records(w.suite, table_release(w)),
+        zero_shot=lambda w: zero_shot_records(w.suite, table_release(w)),
     output:
         table=report(
             "results/{suite}/table{number,[13]}.csv",
@@ -41,7 +38,7 @@ rule tabulate_standalone:
 rule tabulate_merging:
     """Make Table 2 or 4: accuracy after merging, averaged over tasks and trials."""
     input:
-        merges=lambda w: merges(w.suite, MERGED_RELEASE[w.number]),
+        merges=lambda w: merges(w.suite, table_release(w)),
     output:
         table=report(
             "results/{suite}/table{number,[24]}.csv",
@@ -90,10 +87,7 @@ rule tabulate_complete:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
-        cells=lambda w: [
-            f"{method}-{space}"
-            for method, space in release_cells(w.suite, artifacts.TABLES[int(w.number)].release)
-        ],
+        cells=lambda w: table_columns(w),
         objection=lambda w: table_objection(w),
         code=code("tabulate_complete.py"),
     message:

@@ -9,11 +9,7 @@ rule measure_curvature:
     input:
         tower=tower,
         heads=heads,
-        data=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in prepared(w.suite, w.backbone, task, ["test"])
-        ],
+        data=lambda w: all_prepared(w, ["test"]),
         protected=lambda w: adapter_files(w, w.protection),
         unprotected=lambda w: adapter_files(w, "unprotected"),
     output:

@@ -10,7 +10,7 @@ with job.running(snakemake) as say:
     suite, numbers = snakemake.wildcards.suite, snakemake.params.numbers
     ours = {n: files.read_csv(path) for n, path in zip(TABLES, snakemake.input.tables, strict=True)}
     published = {
-        n: published_rows(n, TABLES[n].kind, files.read_csv(path))
+        n: published_rows(TABLES[n].kind, files.read_csv(path))
         for n, path in zip(TABLES, snakemake.input.published, strict=True)
     }
     if numbers:

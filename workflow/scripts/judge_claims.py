@@ -10,7 +10,7 @@ from trap2.report.published import published_rows
 with job.running(snakemake) as say:
     tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}
     published = {
-        f"table{n}": published_rows(n, TABLES[n].kind, files.read_csv(path))
+        f"table{n}": published_rows(TABLES[n].kind, files.read_csv(path))
         for n, path in zip(TABLES, snakemake.input.published, strict=True)
     }
     claims = load_claims(snakemake.input.claims)

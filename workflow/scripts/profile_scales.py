@@ -1,4 +1,4 @@
-"""Score every task's update at a grid of scales: W0 + s·ΔW (Figures 2 and 5)."""
+"""Score every task's update at a grid of scales: W0 + s·ΔW (Figures 2, 5 and 7)."""
 
 from pathlib import Path
 

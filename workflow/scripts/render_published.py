@@ -9,12 +9,12 @@ with job.running(snakemake) as say:
     standalone = [
         row
         for path in snakemake.input.standalone
-        for row in published_rows(1, "standalone", files.read_csv(path))
+        for row in published_rows("standalone", files.read_csv(path))
     ]
     text = render(
         number,
         snakemake.params.kind,
-        published_rows(number, snakemake.params.kind, files.read_csv(snakemake.input.numbers)),
+        published_rows(snakemake.params.kind, files.read_csv(snakemake.input.numbers)),
         zero_shot=zero_shot_averages(standalone),
         source="The paper's published numbers",
         ours="(Ours)",

@@ -20,6 +20,7 @@ with job.running(snakemake) as say:
     print(
         f"{folder}: {len(staged)} files, {size / 1e6:.1f} MB.\n"
         + ("The tree has changes that are not committed; the manifest says so.\n" if dirty else "")
-        + "Publish the bundle with\n\n    dvc add data\n    dvc push\n\nand commit data.dvc.",
+        + "Publish the bundle with\n\n    dvc add data\n    dvc push\n\n"
+        "and commit data.dvc (and bundle/, where that is the remote).",
         file=sys.stderr,
     )

@@ -6,15 +6,21 @@ from pathlib import Path
 from trap2 import files, job, lineage
 
 
-def manifest_files(path: str) -> dict:
-    """The finished run's list of files."""
-    if not Path(path).exists():
-        raise files.FileError(f"{path}: there is no finished run to verify. Run snakemake first")
-    return files.read_json(path)["files"]
+def manifest_files(first: Path, everything: Path) -> dict:
+    """The finished run's list of files, and that of all artifacts if no later run changed any."""
+    if not first.exists():
+        raise files.FileError(f"{first}: there is no finished run to verify. Run snakemake first")
+    listed = files.read_json(first)["files"]
+    if not everything.exists():
+        return listed
+    if everything.stat().st_mtime < first.stat().st_mtime:
+        print(f"{everything} is of an earlier run and is left out", file=sys.stderr)
+        return listed
+    return files.read_json(everything)["files"] | listed
 
 
 with job.running(snakemake) as say:
-    manifest = manifest_files(snakemake.params.manifest)
+    manifest = manifest_files(*map(Path, snakemake.params.manifests))
     found = list(lineage.problems(manifest))
     for problem in found:
         say(problem)

@@ -17,9 +17,9 @@ SWEEPS: dict[str, str] = {
 }
 """The settings that can be swept, with the axis labels of their figures."""
 _FORMS: dict[str, dict[str, bool]] = {
-    "LoRA": {},
-    "rsLoRA": {"rslora": True},
-    "DoRA": {"dora": True},
+    "LoRA": {"rslora": False, "dora": False},
+    "rsLoRA": {"rslora": True, "dora": False},
+    "DoRA": {"rslora": False, "dora": True},
 }
 _WEIGHTINGS = {"1/s": "1-over-s", "1/sqrt(s)": "1-over-sqrt-s", "1": "1"}
 
@@ -73,7 +73,8 @@ def variants(suite: Suite, sweep: str) -> dict[str, Variant]:
 
 def is_own(suite: Suite, variant: Variant) -> bool:
     """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
-    trap2, adapter = suite["trap2"], suite["releases"]["lora"].get("adapter", {})
+    trap2 = suite["trap2"]
+    adapter = _FORMS["LoRA"] | suite["releases"]["lora"].get("adapter", {})
     return trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from trap2.sweep import AppliedUpdate
-from trap2.updates import LayerUpdate, LowRank, Update, layer_updates
+from trap2.updates import LayerUpdate, LowRank, Update, dense_layers, layer_updates
 
 Tensor = torch.Tensor
 EXACT = torch.float64
@@ -162,7 +162,7 @@ def merge_with_inputs(
         groups = list(regressions())
         if not chain:
             for batches, update in zip(inputs, updates, strict=True):
-                with AppliedUpdate(model, _dense(update)) as applied:
+                with AppliedUpdate(model, dense_layers(update)) as applied:
                     applied.set(1.0)
                     _add_grams(groups, model, batches, per_row)
         for group in groups:
@@ -173,12 +173,6 @@ def merge_with_inputs(
             if chain:
                 merged_below.enter_context(AppliedUpdate(model, solved)).set(1.0)
     return result
-
-
-def _dense(update: Update) -> Iterator[tuple[str, Tensor]]:
-    for layer in update:
-        part = update[layer]
-        yield layer, part.dense() if isinstance(part, LowRank) else part
 
 
 class _GroupRegression:

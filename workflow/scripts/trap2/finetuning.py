@@ -44,7 +44,7 @@ def finetune(
         head: the task's zero-shot head.
         data: the task's prepared files, all three splits.
         folder: where the update goes.
-        names: suite, backbone, release, task, protection and λ, copied into the record.
+        names: suite, backbone, release, task, protection and what else the record is to say.
         backbone: the suite's settings of the backbone.
         release: the suite's settings of the release: ``optimisation`` and ``adapter``.
         trap2: the objective; ``None`` for an unprotected update.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trap2.sweep import AppliedUpdate
-from trap2.updates import LowRank, Update, UpdateError
+from trap2.updates import LowRank, Update, UpdateError, dense_layers
 
 PAIR_SCALE = 0.8
 """Coefficient of both updates in the pairwise merges of Figure 4 (Appendix D.6)."""
@@ -48,12 +48,6 @@ def frobenius_norm(update: Mapping[str, LowRank]) -> float:
     return math.sqrt(max(squares, 0.0))
 
 
-def dense(update: Update) -> dict[str, torch.Tensor]:
-    """The layers' ΔW as matrices."""
-    parts = ((layer, update[layer]) for layer in update)
-    return {layer: p.dense() if isinstance(p, LowRank) else p for layer, p in parts}
-
-
 def sweep_pair(
     tower: nn.Module, protected: Update, unprotected: Update, measure: Callable[[], Any]
 ) -> dict[str, Any]:
@@ -71,13 +65,14 @@ def sweep_pair(
     """
     secant = combination(unprotected, protected, 1.0, -1.0)
     path = []
-    with AppliedUpdate(tower, dense(protected)) as start:
+    with AppliedUpdate(tower, dense_layers(protected)) as start:
         start.set(1.0)
-        with AppliedUpdate(tower, dense(secant)) as along:
+        with AppliedUpdate(tower, dense_layers(secant)) as along:
             for beta in BETAS:
                 along.set(beta)
                 path.append({"beta": beta, "score": measure()})
-    with AppliedUpdate(tower, dense(combination(protected, unprotected, 1.0, 1.0))) as merged:
+    both = combination(protected, unprotected, 1.0, 1.0)
+    with AppliedUpdate(tower, dense_layers(both)) as merged:
         merged.set(PAIR_SCALE)
         score = measure()
     return {"distance": frobenius_norm(secant), "path": path, "merged": score}

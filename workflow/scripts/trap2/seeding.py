@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def seed_of(seed: int, *names: str) -> int:
@@ -24,10 +20,3 @@ def seed_of(seed: int, *names: str) -> int:
 def numpy_generator(seed: int, *names: str) -> np.random.Generator:
     """A NumPy generator (PCG64) for one named use of randomness."""
     return np.random.Generator(np.random.PCG64(seed_of(seed, *names)))
-
-
-def torch_generator(seed: int, *names: str) -> torch.Generator:
-    """A CPU torch generator for one named use of randomness."""
-    import torch
-
-    return torch.Generator().manual_seed(seed_of(seed, *names))

@@ -71,6 +71,17 @@ LayerUpdate = LowRank | torch.Tensor
 Update = Mapping[str, LayerUpdate]
 
 
+def dense(part: LayerUpdate) -> torch.Tensor:
+    """A layer's ΔW as a matrix in float32, or the tensor that it is."""
+    return part.dense() if isinstance(part, LowRank) else part
+
+
+def dense_layers(update: Update) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every layer's ΔW as a tensor, one at a time."""
+    for layer in update:
+        yield layer, dense(update[layer])
+
+
 class CheckpointUpdate(Mapping[str, torch.Tensor]):
     """ΔW = W − W0 of a full checkpoint, read from disk one layer at a time.
 
@@ -163,8 +174,8 @@ def check_updates(updates: Sequence[Update]) -> dict[str, tuple[int, ...]]:
     (:func:`layer_updates`), so that checkpoints on disk stay there.
 
     Raises:
-        UpdateError: there is no update, an update is empty, two updates give one layer different
-            shapes, or a layer is not of floating point.
+        UpdateError: there is no update, an update is empty, or two updates give one layer
+            different shapes.
     """
     if not updates:
         raise UpdateError("no updates: merging takes at least one")
@@ -211,9 +222,9 @@ def layer_updates(
     if all(isinstance(part, LowRank) for part in found.values()):
         empty: LayerUpdate = LowRank.zero(shape)
         return tuple(found.get(number, empty) for number in range(len(updates)))
-    dense = {n: p.dense() if isinstance(p, LowRank) else p for n, p in found.items()}
+    parts = {number: dense(part) for number, part in found.items()}
     empty = torch.zeros(tuple(shape))
-    return tuple(dense.get(number, empty) for number in range(len(updates)))
+    return tuple(parts.get(number, empty) for number in range(len(updates)))
 
 
 def _check_values(part: LayerUpdate, layer: str, number: int) -> None:

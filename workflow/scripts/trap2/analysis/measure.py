@@ -20,8 +20,8 @@ from trap2.analysis.theorems import (
 from trap2.clip.backbones import normalise
 from trap2.data.arrays import Split
 from trap2.data.proxy import proxy_sample
-from trap2.pairs import combination, dense, frobenius_norm
-from trap2.updates import Update
+from trap2.pairs import combination, frobenius_norm
+from trap2.updates import Update, dense_layers
 
 _BATCH = 64
 
@@ -56,7 +56,7 @@ class Landscape:
 
     def _dense(self, update: Update) -> dict[str, torch.Tensor]:
         own = self.tower.state_dict()
-        return {name: part.to(own[name].device) for name, part in dense(update).items()}
+        return {name: part.to(own[name].device) for name, part in dense_layers(update)}
 
     def _base(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         own = self.tower.state_dict()

@@ -82,8 +82,6 @@ def place(
     *,
     angle: float = 0.0,
     scale: float = 1.0,
-    squeeze: float = 1.0,
-    shear: float = 0.0,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Put a layer on a background, in place.
@@ -93,13 +91,11 @@ def place(
         foreground: RGBA of the same size, drawn around its centre.
         angle: rotation in degrees, counter-clockwise.
         scale: magnification.
-        squeeze: width divided by height after scaling; a sign seen from the side is below 1.
-        shear: horizontal shift for each unit of height.
         shift: move right and down, as shares of the picture's side.
     """
     turn = math.radians(angle)
     rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
-    forward = rotation @ np.array([[scale * squeeze, scale * shear], [0.0, scale]])
+    forward = rotation * scale
     inverse = np.linalg.inv(forward)
     centre = np.full(2, CANVAS / 2)
     origin = centre - inverse @ (centre + CANVAS * np.asarray(shift))

@@ -11,16 +11,15 @@ Row = Mapping[str, str]
 STATISTICS = ("V_norm", "dL_mid_mean", "dL_mid_max")
 
 
-def published_rows(number: int, kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
+def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
     """A published table, one number a row, as the rows that this project writes.
 
     Args:
-        number: the paper's number of the table.
-        kind: its layout (:data:`trap2.artifacts.TABLES`).
-        numbers: rows of ``config/published/table{number}.csv``.
+        kind: the table's layout (:data:`trap2.artifacts.TABLES`).
+        numbers: rows of ``config/published/tableN.csv``.
 
     Returns:
-        Rows as in ``results/{suite}/table{number}.csv``, with the suite ``published`` and the
+        Rows as in ``results/{suite}/tableN.csv``, with the suite ``published`` and the
         paper's names of the tasks as columns.
     """
     if kind == "correlation":

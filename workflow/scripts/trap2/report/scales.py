@@ -1,4 +1,4 @@
-"""The scales at which Figures 2 and 5 look at an update."""
+"""The scales at which Figures 2, 5 and 7 look at an update."""
 
 from __future__ import annotations
 

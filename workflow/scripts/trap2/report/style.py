@@ -58,7 +58,6 @@ SETTINGS: Any = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "trap2",
 }
 
 
