@@ -44,8 +44,9 @@ demo: env
 all-artifacts: env
 	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts --config $(EVERYTHING)
 
-report: all-artifacts
-	$(BIN)/snakemake --cores 1 all_artifacts --report results/report.html --config $(EVERYTHING)
+report: env
+	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete report_pages --config $(EVERYTHING)
+	$(BIN)/snakemake --cores 1 report_pages --report results/report.html --config $(EVERYTHING)
 
 reproduce: env
 	$(BIN)/dvc pull --quiet

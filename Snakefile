@@ -34,6 +34,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/ablate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/release.smk"
 
 
@@ -53,10 +54,5 @@ rule all:
 rule all_artifacts:
     """Every table and figure of the configured suite, beside the published numbers."""
     input:
-        lambda w: [
-            f"results/{artifact}"
-            for artifact in dict.fromkeys(
-                [*all_artifacts(config["suite"]), "manifest.json", "manifest_all.json"]
-            )
-        ],
+        everything,
     localrule: True

@@ -135,6 +135,19 @@ def test_all_artifacts_of_the_paper_suite(paper):
     assert jobs["render_table"] == 11
 
 
+def test_the_report_shows_every_table_and_figure(complete):
+    complete.run("report_pages")
+    complete.run("report_pages", "--report", "report.html")
+    text = (complete.folder / "report.html").read_text("utf-8")
+    for number in range(1, 12):
+        assert f"results/smoke/pages/table{number}.csv.html" in text
+    for number in range(2, 9):
+        assert f"results/smoke/figure{number}.png" in text
+    page = (complete.folder / "results/smoke/pages/table1.csv.html").read_text("utf-8")
+    for row in complete.table("table1.csv"):
+        assert f"<td>{row['average']}</td>" in page
+
+
 def test_verify_covers_all_artifacts(complete):
     listed = files.read_json(complete.folder / "results/manifest_all.json")["files"]
     assert {"results/smoke/table11.csv", "results/smoke/figure8.pdf"} <= listed.keys()

@@ -11,12 +11,7 @@ rule judge_claims:
         tables=lambda w: claimed_tables(w.suite),
         published=PUBLISHED,
     output:
-        claims=report(
-            "results/{suite}/claims.csv",
-            caption="../report/claims.rst",
-            category="Claims",
-            labels={"content": "Claims and verdicts"},
-        ),
+        claims="results/{suite}/claims.csv",
     log:
         "logs/{suite}/judge_claims.log",
     localrule: True
@@ -41,12 +36,7 @@ rule compare_results:
         tables=expand("results/{{suite}}/table{number}.csv", number=artifacts.TABLES),
         published=PUBLISHED,
     output:
-        comparison=report(
-            "results/{suite}/comparison.csv",
-            caption="../report/comparison.rst",
-            category="Claims",
-            labels={"content": "Beside the published numbers"},
-        ),
+        comparison="results/{suite}/comparison.csv",
         page="results/{suite}/comparison.md",
     log:
         "logs/{suite}/compare_results.log",

@@ -120,6 +120,12 @@ def all_artifacts(suite):
     ]
 
 
+def everything(wildcards):
+    """All artifacts of the configured suite under results/, and what lists the files behind them."""
+    names = [*all_artifacts(config["suite"]), "manifest.json", "manifest_all.json"]
+    return [f"results/{name}" for name in dict.fromkeys(names)]
+
+
 def manifested(wildcards):
     """The artifacts that a manifest lists; that of all artifacts is made after the other one."""
     if wildcards.manifest == "manifest":

@@ -10,12 +10,7 @@ rule tabulate_standalone:
         records=lambda w: records(w.suite, table_release(w)),
         zero_shot=lambda w: zero_shot_records(w.suite, table_release(w)),
     output:
-        table=report(
-            "results/{suite}/table{number,[13]}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "Table {number}"},
-        ),
+        table="results/{suite}/table{number,[13]}.csv",
     log:
         "logs/{suite}/tabulate_standalone/table{number}.log",
     localrule: True
@@ -40,12 +35,7 @@ rule tabulate_merging:
     input:
         merges=lambda w: merges(w.suite, table_release(w)),
     output:
-        table=report(
-            "results/{suite}/table{number,[24]}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "Table {number}"},
-        ),
+        table="results/{suite}/table{number,[24]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
     localrule: True
@@ -70,12 +60,7 @@ rule tabulate_complete:
     input:
         merges=table_merges,
     output:
-        table=report(
-            "results/{suite}/table{number,7|8|9|10}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "Table {number}"},
-        ),
+        table="results/{suite}/table{number,7|8|9|10}.csv",
     log:
         "logs/{suite}/tabulate_complete/table{number}.log",
     localrule: True
@@ -101,12 +86,7 @@ rule tabulate_data_merging:
     input:
         merges=table_data_merges,
     output:
-        table=report(
-            "results/{suite}/table{number,5|11}.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "Table {number}"},
-        ),
+        table="results/{suite}/table{number,5|11}.csv",
     log:
         "logs/{suite}/tabulate_data_merging/table{number}.log",
     localrule: True
@@ -132,12 +112,7 @@ rule tabulate_correlations:
     input:
         pairs=lambda w: [] if table_objection(w, 6) else [pair_sweep(w.suite)],
     output:
-        table=report(
-            "results/{suite}/table6.csv",
-            caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "Table 6"},
-        ),
+        table="results/{suite}/table6.csv",
     log:
         "logs/{suite}/tabulate_correlations.log",
     localrule: True

@@ -46,24 +46,9 @@ rule tabulate_theorems:
             for protection in ("unprotected", "trap2")
         ],
     output:
-        scaling=report(
-            "results/{suite}/theorem2.csv",
-            caption="../report/theorem.rst",
-            category="Theory",
-            labels={"content": "Theorem A.2"},
-        ),
-        damage=report(
-            "results/{suite}/theorem4.csv",
-            caption="../report/theorem.rst",
-            category="Theory",
-            labels={"content": "Theorem A.4"},
-        ),
-        statement=report(
-            "results/{suite}/theory.txt",
-            caption="../report/theory.rst",
-            category="Theory",
-            labels={"content": "Premises"},
-        ),
+        scaling="results/{suite}/theorem2.csv",
+        damage="results/{suite}/theorem4.csv",
+        statement="results/{suite}/theory.txt",
     log:
         "logs/{suite}/tabulate_theorems.log",
     localrule: True

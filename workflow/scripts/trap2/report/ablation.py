@@ -15,12 +15,12 @@ from trap2.report.tables import mean, merge_average
 Row = dict[str, Any]
 LINES: dict[str, dict[str, Any]] = {
     "standalone": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Used alone"},
-    "merged": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "Merged (all tasks)"},
+    "merged": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "Merged, all tasks"},
     "merged_protected": {
         "color": "#009E73",
         "linestyle": "-.",
         "marker": "s",
-        "label": "Merged (protected task)",
+        "label": "Merged, protected task",
     },
 }
 REFERENCES = {"standalone": "unprotected_standalone", "merged": "unprotected_merged"}
@@ -53,7 +53,7 @@ def ablation_figure(rows: Sequence[Row], about: str) -> Figure:
         about: suite and backbone, for the caption.
     """
     values = list(dict.fromkeys(row["value"] for row in rows))
-    figure, (axes,) = style.panels(1, 1, max(4.2, 0.9 * len(values)), 3.1)
+    figure, (axes,) = style.panels(1, 1, max(5.0, 0.9 * len(values)), 3.1)
     places = range(len(values))
     for column, line in LINES.items():
         by_value = [[row[column] for row in rows if row["value"] == value] for value in values]

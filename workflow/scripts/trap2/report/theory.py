@@ -79,15 +79,21 @@ def statement(scaling: Sequence[Row], damage: Sequence[Row], images: int) -> str
     for protection in dict.fromkeys(row["protection"] for row in damage):
         for side in dict.fromkeys(row["side"] for row in damage):
             at = [r for r in damage if (r["protection"], r["side"]) == (protection, side)]
-            what = protection_title(protection) if side == "protected" else "unprotected"
+            if protection == "unprotected" and side != "protected":
+                continue  # both adapters are unprotected: the same pairs again
+            kinds = (_in_a_sentence(protection), "unprotected")
+            what, other = kinds if side == "protected" else kinds[::-1]
             positive = sum(row["mu_profile"] > 0 for row in at)
             lines.append(
-                f"    loss of the {what} task, other adapter "
-                f"{'unprotected' if side == 'protected' else protection_title(protection)}: "
+                f"    loss of the {what} task, other adapter {other}: "
                 f"mu > 0 for {positive} of {len(at)}, growth guaranteed for "
                 f"{_count(at, 'guaranteed')}, measured for {_grown(at)} of {len(at)}"
             )
     return "\n".join(lines) + "\n"
+
+
+def _in_a_sentence(protection: str) -> str:
+    return "unprotected" if protection == "unprotected" else protection_title(protection)
 
 
 def _count(rows: Sequence[Row], column: str) -> str:

@@ -1,0 +1,12 @@
+"""Render a table or a text as a page of the report."""
+
+from pathlib import Path
+
+from trap2 import files, job
+from trap2.report.html import page, table, text
+
+with job.running(snakemake) as say:
+    source = Path(snakemake.input.artifact)
+    body = table(source) if source.suffix == ".csv" else text(source.read_text("utf-8"))
+    files.write_text(snakemake.output.page, page(snakemake.params.title, body))
+    say(f"rendered {source.name}")
