@@ -107,8 +107,8 @@ class LoraUpdate:
     def _outputs_scaled(self, s: float) -> Iterator[None]:
         """DoRA's ΔW is not linear in its factors; what it adds to a layer's output is in ΔW."""
 
-        def scale(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-            base = layer.base_layer(*inputs)  # type: ignore[operator]
+        def scale(layer: Any, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+            base = layer.base_layer(*inputs)
             return base + s * (output - base)
 
         hooks = [] if s == 1.0 else [m.register_forward_hook(scale) for m in self._layers]
