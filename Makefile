@@ -5,6 +5,8 @@ BIN := .venv/bin
 CORES ?= all
 # TRAP² beside the post-hoc defenses of the paper; CHECKPOINTS=released trains nothing.
 CHECKPOINTS ?= train
+# Each job is announced by its message; why it runs is what `snakemake -n` says.
+RUN = $(BIN)/snakemake --cores $(CORES) --quiet host reason --rerun-incomplete
 EVERYTHING = checkpoints=$(CHECKPOINTS) \
   'protections=[mergelock-adapter,mergelock-refit,params-adapter,params-refit,trap2]'
 
@@ -38,19 +40,19 @@ env: .venv/installed
 	@touch $@
 
 demo: env
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete
+	$(RUN)
 	@cat results/summary.txt
 
 all-artifacts: env
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all_artifacts --config $(EVERYTHING)
+	$(RUN) all_artifacts --config $(EVERYTHING)
 
 report: env
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete report_pages --config $(EVERYTHING)
+	$(RUN) report_pages --config $(EVERYTHING)
 	$(BIN)/snakemake --cores 1 report_pages --report results/report.html --config $(EVERYTHING)
 
 reproduce: env
 	$(BIN)/dvc pull --quiet
-	$(BIN)/snakemake --cores $(CORES) --rerun-incomplete all results/reproduction.md \
+	$(RUN) all results/reproduction.md \
 	  --config checkpoints=released
 	@cat results/reproduction.md
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from torchvision import datasets
 from trap2 import files
-from trap2.data.catalogue import CATALOGUE, Dataset, find_dataset, load_catalogue
+from trap2.data.catalogue import CATALOGUE, Dataset, load_catalogue
 from trap2.data.readers import READERS
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published"
@@ -101,17 +101,9 @@ def test_display_names(rows: dict[str, Dataset]) -> None:
         rows["gtsrb"].display_names(["00000", "00001"])
 
 
-def test_prompts_put_the_name_in() -> None:
-    row = find_dataset("aircraft")
-    assert row.prompts("F-16A/B")[0] == "a photo of a F-16A/B, a type of aircraft."
-    assert find_dataset("svhn").prompts("3") == ['a photo of the number: "3".']
-
-
-def test_unknown_task_and_source() -> None:
-    with pytest.raises(ValueError, match=r"no dataset 'cifar'.*cars"):
-        find_dataset("cifar")
+def test_unknown_source() -> None:
     with pytest.raises(ValueError, match=r"no source 'kaggle'.*hub, original"):
-        find_dataset("cars").source("kaggle")
+        load_catalogue()["cars"].source("kaggle")
 
 
 @pytest.mark.parametrize(

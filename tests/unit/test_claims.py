@@ -4,20 +4,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trap2 import files
 from trap2.artifacts import TABLES
 from trap2.report.claims import FAILS, HOLDS, UNTESTED, claim_rows, judge, load_claims
 from trap2.report.comparison import number_rows, order, pattern_rows
 from trap2.report.page import comparison_page
-from trap2.report.published import published_rows
+from trap2.report.published import read_published
 from trap2.schema import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = load_claims(ROOT / "config/claims.yaml")
-PUBLISHED = {
-    n: published_rows(t.kind, files.read_csv(ROOT / f"config/published/table{n}.csv"))
-    for n, t in TABLES.items()
-}
+PUBLISHED = read_published(ROOT / f"config/published/table{n}.csv" for n in TABLES)
 
 
 def row(protection: str, **values: str) -> dict[str, str]:

@@ -51,6 +51,7 @@ def asking(tmp_path, device, **resources):
     """What Snakemake gives to a script."""
     return SimpleNamespace(
         rule="build_head",
+        wildcards={"backbone": "ViT-demo", "task": "signs"},
         log=[str(tmp_path / "job.log")],
         input=[],
         output=[],
@@ -92,6 +93,18 @@ def test_other_jobs_go_on(tmp_path, monkeypatch, device, resources, visible):
     with job.running(asking(tmp_path, device, **resources)):
         begun = True
     assert begun
+
+
+def test_a_long_job_shows_a_line_on_the_terminal_now_and_then(tmp_path, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
+    with job.running(asking(tmp_path, "cpu")) as say:
+        for seconds in range(0, 60, 5):
+            now[0] = float(seconds)
+            say(f"after {seconds} s\nand more")
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [f"    build_head ViT-demo signs: after {seconds} s" for seconds in (20, 40)]
+    assert "after 55 s" in (tmp_path / "job.log").read_text("utf-8")
 
 
 def test_the_profile_knows_every_rule_that_computes_on_a_device_and_small_rules_are_local():

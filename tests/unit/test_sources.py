@@ -289,9 +289,9 @@ def with_pattern(row: Dataset) -> Dataset:
 HUB_SCRIPT = """
 import json, sys
 from dataclasses import replace
-from trap2.data.catalogue import RemoteFile, find_dataset
+from trap2.data.catalogue import RemoteFile, load_catalogue
 from trap2.data.sources import download
-row = find_dataset("cars", sys.argv[1])
+row = load_catalogue(sys.argv[1])["cars"]
 shards = tuple(
     RemoteFile(f"{part}-*.parquet", f"hub://tanganke/stanford_cars/data/{part}-*.parquet")
     for part in ("train", "test")

@@ -125,7 +125,7 @@ def test_a_suite_without_adapters_has_no_figures(clone):
     assert "no figures: the figures show adapters" in run.output
     assert "Traceback" not in run.output
     jobs = clone.dry_run("results/table7.csv", "results/table5.csv")
-    assert jobs == {"tabulate_complete": 1, "tabulate_data_merging": 1, "publish": 2}
+    assert jobs == {"tabulate_complete": 1, "tabulate_merging": 1, "publish": 2}
 
 
 def test_all_artifacts_of_the_paper_suite(paper):

@@ -1,6 +1,8 @@
 # What the tables and figures are made from: the functions behind their rules' inputs.
 
 PUBLISHED = [f"config/published/table{number}.csv" for number in artifacts.TABLES]
+# The kinds of tables that show merges with data.
+WITH_DATA = ("data", "complete-data")
 
 
 def table_release(wildcards):
@@ -9,7 +11,9 @@ def table_release(wildcards):
 
 
 def table_columns(wildcards):
-    """The methods and spaces of Tables 2, 4 and 7 to 10."""
+    """The columns of a table of merges: methods with their spaces, or with their samplings."""
+    if artifacts.TABLES[int(wildcards.number)].kind in WITH_DATA:
+        return artifacts.data_columns(suite_of(wildcards))
     cells = release_cells(wildcards.suite, table_release(wildcards))
     return [f"{method}-{space}" for method, space in cells]
 
@@ -24,12 +28,16 @@ def table_objection(wildcards, number=None):
 
 
 def table_merges(wildcards):
-    """The merges behind Tables 7 to 10."""
+    """The merges behind a table."""
     if table_objection(wildcards):
         return []
-    number = int(wildcards.number)
-    backbones = artifacts.table_backbones(suite_of(wildcards), number)
-    return merges(wildcards.suite, artifacts.TABLES[number].release, backbones)
+    suite, number = wildcards.suite, int(wildcards.number)
+    table = artifacts.TABLES[number]
+    there = backbones_of(suite, table.release)
+    backbones = [b for b in artifacts.table_backbones(suite_of(suite), number) if b in there]
+    if table.kind in WITH_DATA:
+        return data_merges(suite, backbones)
+    return merges(suite, table.release, backbones)
 
 
 def data_merges(suite, backbones):
@@ -40,13 +48,6 @@ def data_merges(suite, backbones):
         for protection in ("unprotected", "trap2")
         for protected in merged_tasks(suite, protection)
     ]
-
-
-def table_data_merges(wildcards):
-    """The merges behind Tables 5 and 11."""
-    if table_objection(wildcards):
-        return []
-    return data_merges(wildcards.suite, backbones_of(wildcards.suite, "lora"))
 
 
 def standalone_of_merging(wildcards):

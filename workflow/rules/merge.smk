@@ -45,7 +45,7 @@ rule sweep_merges:
         device=config["device"],
         code=code("sweep_merges.py"),
     message:
-        "Merge on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection} ({wildcards.release})"
+        "Merge on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release})"
     script:
         "../scripts/sweep_merges.py"
 
@@ -84,7 +84,7 @@ rule sweep_data_merges:
         device=config["device"],
         code=code("sweep_data_merges.py"),
     message:
-        "Merge with data on {wildcards.backbone} with {wildcards.protected} protected by {wildcards.protection}"
+        "Merge with data on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected}"
     script:
         "../scripts/sweep_data_merges.py"
 

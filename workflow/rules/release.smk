@@ -65,7 +65,7 @@ rule collect_manifest:
 rule verify:
     """Recompute the SHA-256 of every file behind the results; say what does not match."""
     log:
-        f"logs/{config['suite']}/verify_results.log",
+        f"logs/{config['suite']}/verify.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -82,7 +82,7 @@ rule verify:
     message:
         "Verify every file behind the results"
     script:
-        "../scripts/verify_results.py"
+        "../scripts/verify.py"
 
 
 rule release:
@@ -92,7 +92,7 @@ rule release:
         splits=split_files(config["suite"]),
         reference=[f"results/{config['suite']}/{name}" for name in REFERENCE_TABLES],
     log:
-        f"logs/{config['suite']}/stage_release.log",
+        f"logs/{config['suite']}/release.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -107,7 +107,7 @@ rule release:
     message:
         "Copy the checkpoints of the configured suite into data/"
     script:
-        "../scripts/stage_release.py"
+        "../scripts/release.py"
 
 
 rule compare_reference:

@@ -31,11 +31,11 @@ rule tabulate_standalone:
 
 
 rule tabulate_merging:
-    """Make Table 2 or 4: accuracy after merging, averaged over tasks and trials."""
+    """Make Table 2, 4 or 5: accuracy after merging, averaged over tasks and trials."""
     input:
-        merges=lambda w: merges(w.suite, table_release(w)),
+        merges=table_merges,
     output:
-        table="results/{suite}/table{number,[24]}.csv",
+        table="results/{suite}/table{number,[245]}.csv",
     log:
         "logs/{suite}/tabulate_merging/table{number}.log",
     localrule: True
@@ -56,11 +56,11 @@ rule tabulate_merging:
 
 
 rule tabulate_complete:
-    """Make Table 7, 8, 9 or 10: accuracy after merging, one column a protected task."""
+    """Make one of Tables 7 to 11: accuracy after merging, one column a protected task."""
     input:
         merges=table_merges,
     output:
-        table="results/{suite}/table{number,7|8|9|10}.csv",
+        table="results/{suite}/table{number,7|8|9|10|11}.csv",
     log:
         "logs/{suite}/tabulate_complete/table{number}.log",
     localrule: True
@@ -72,39 +72,13 @@ rule tabulate_complete:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
-        cells=lambda w: table_columns(w),
+        columns=lambda w: table_columns(w),
         objection=lambda w: table_objection(w),
         code=code("tabulate_complete.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: every protected task's merges"
     script:
         "../scripts/tabulate_complete.py"
-
-
-rule tabulate_data_merging:
-    """Make Table 5 or 11: accuracy after merging with data, its averages or all of it."""
-    input:
-        merges=table_data_merges,
-    output:
-        table="results/{suite}/table{number,5|11}.csv",
-    log:
-        "logs/{suite}/tabulate_data_merging/table{number}.log",
-    localrule: True
-    conda:
-        "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        tasks=lambda w: suite_of(w)["tasks"],
-        cells=lambda w: artifacts.data_columns(suite_of(w)),
-        objection=lambda w: table_objection(w),
-        code=code("tabulate_data_merging.py"),
-    message:
-        "Make Table {wildcards.number} of the {wildcards.suite} suite: merging with data"
-    script:
-        "../scripts/tabulate_data_merging.py"
 
 
 rule tabulate_correlations:

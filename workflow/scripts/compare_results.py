@@ -4,15 +4,12 @@ from trap2 import files, job
 from trap2.artifacts import TABLES
 from trap2.report.comparison import NUMBER_COLUMNS, PATTERN_COLUMNS, number_rows, pattern_rows
 from trap2.report.page import comparison_page
-from trap2.report.published import published_rows
+from trap2.report.published import read_published
 
 with job.running(snakemake) as say:
     suite, numbers = snakemake.wildcards.suite, snakemake.params.numbers
     ours = {n: files.read_csv(path) for n, path in zip(TABLES, snakemake.input.tables, strict=True)}
-    published = {
-        n: published_rows(TABLES[n].kind, files.read_csv(path))
-        for n, path in zip(TABLES, snakemake.input.published, strict=True)
-    }
+    published = read_published(snakemake.input.published)
     if numbers:
         columns, rows = NUMBER_COLUMNS, number_rows(suite, ours, published)
     else:

@@ -1,25 +1,15 @@
 """Fine-tune an update with the TRAP² objective at one λ."""
 
-from pathlib import Path
-
 from trap2 import job
-from trap2.finetuning import finetune
+from trap2.finetuning import finetune, workflow_arguments
 from trap2.objective import Trap2
 
 with job.running(snakemake) as say:
     names = dict(snakemake.wildcards)
     weight = float(names.pop("lambda_text"))
     finetune(
-        tower=snakemake.input.tower,
-        head=snakemake.input.head,
-        data=list(snakemake.input.data),
-        folder=Path(snakemake.output[0]).parent,
+        **workflow_arguments(snakemake),
         names=names | {"protection": "trap2"},
-        backbone=snakemake.params.backbone,
-        release=snakemake.params.release,
         trap2=Trap2(weight, **snakemake.params.trap2),
-        logit_scale=snakemake.params.logit_scale,
-        seed=snakemake.params.seed,
-        device=job.device(snakemake.params.device, snakemake.threads),
         say=say,
     )

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from trap2 import files, job
-from trap2.artifacts import TABLES
 from trap2.report.claims import COLUMNS, claim_rows, load_claims
-from trap2.report.published import published_rows
+from trap2.report.published import read_published
 
 with job.running(snakemake) as say:
     tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}
     published = {
-        f"table{n}": published_rows(TABLES[n].kind, files.read_csv(path))
-        for n, path in zip(TABLES, snakemake.input.published, strict=True)
+        f"table{n}": table for n, table in read_published(snakemake.input.published).items()
     }
     claims = load_claims(snakemake.input.claims)
     rows = claim_rows(snakemake.wildcards.suite, claims, tables, published)

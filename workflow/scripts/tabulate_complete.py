@@ -1,4 +1,4 @@
-"""Make Table 7, 8, 9 or 10: accuracy after merging, one column a protected task."""
+"""Make one of Tables 7 to 11: accuracy after merging, one column a protected task."""
 
 from trap2 import files, job
 from trap2.report.notes import add_notes
@@ -10,7 +10,7 @@ with job.running(snakemake) as say:
         columns, rows = explanation(suite, number, snakemake.params.objection)
     else:
         merges = [files.read_json(path) for path in snakemake.input.merges]
-        rows = complete_rows(merges, snakemake.params.tasks, snakemake.params.cells)
+        rows = complete_rows(merges, snakemake.params.tasks, snakemake.params.columns)
         columns = [*COMPLETE_KEYS, *snakemake.params.tasks, "average"]
         columns = add_notes(columns, rows, merges)
     files.write_csv(snakemake.output.table, columns, rows)

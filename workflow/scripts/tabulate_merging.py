@@ -1,4 +1,4 @@
-"""Make Table 2 or 4: accuracy after merging, averaged over tasks and protected tasks."""
+"""Make Table 2, 4 or 5: accuracy after merging, averaged over tasks and protected tasks."""
 
 from trap2 import files, job
 from trap2.report.notes import add_notes

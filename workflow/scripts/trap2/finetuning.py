@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trap2 import files, released
+from trap2 import files, job, released
 from trap2.checkpointing import checkpoint_blocks
 from trap2.clip.backbones import lora_targets
 from trap2.clip.heads import read_head
@@ -20,6 +20,22 @@ from trap2.seeding import seed_of
 from trap2.training import Optimisation, Problem, Trainer
 
 CHECKPOINT_SECONDS = 300.0
+
+
+def workflow_arguments(snakemake: Any) -> dict[str, Any]:
+    """What every training rule gives :func:`finetune`, from a script's ``snakemake`` object."""
+    given = snakemake.params
+    return {
+        "tower": snakemake.input.tower,
+        "head": snakemake.input.head,
+        "data": list(snakemake.input.data),
+        "folder": Path(snakemake.output[0]).parent,
+        "backbone": given.backbone,
+        "release": given.release,
+        "logit_scale": given.logit_scale,
+        "seed": given.seed,
+        "device": job.device(given.device, snakemake.threads),
+    }
 
 
 def finetune(

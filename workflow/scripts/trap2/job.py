@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     import torch
 
 
+TERMINAL_SECONDS = 20.0
+
+
 @contextmanager
 def running(snakemake: Any) -> Iterator[Callable[[str], None]]:
     """Check a job's inputs, log its lines, warnings and errors, and record how it went.
 
     Yields:
-        A function that writes one line with the time to the log.
+        A function that writes one line with the time to the log, and now and then, from a job
+        that takes its time, to the terminal as well.
 
     A failure ends the job with one line on the terminal; the log has the traceback.
     """
@@ -48,7 +52,7 @@ def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[st
     try:
         _check_promised_gpu(snakemake)
         inputs = lineage.check_inputs(snakemake.input)
-        yield logging.info
+        yield _teller(snakemake)
         if snakemake.output:
             lineage.write_record(_described(snakemake), inputs, time.monotonic() - started)
     except Exception as error:
@@ -57,6 +61,21 @@ def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[st
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+def _teller(snakemake: Any) -> Callable[[str], None]:
+    """Log a line; show it on the terminal if nothing was for :data:`TERMINAL_SECONDS`."""
+    shown = time.monotonic()
+    name = " ".join((snakemake.rule, *map(str, dict(snakemake.wildcards).values())))
+
+    def say(line: str) -> None:
+        nonlocal shown
+        logging.info(line)
+        if time.monotonic() - shown >= TERMINAL_SECONDS:
+            shown = time.monotonic()
+            print(f"    {name}: {line.splitlines()[0]}", file=sys.stderr, flush=True)
+
+    return say
 
 
 @contextmanager

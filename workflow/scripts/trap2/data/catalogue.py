@@ -117,10 +117,6 @@ class Dataset:
             )
         return list(self.class_names)
 
-    def prompts(self, class_name: str) -> list[str]:
-        """One prompt a template, with the class name put in."""
-        return [template.replace("{}", class_name) for template in self.templates]
-
 
 def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
     """Read a catalogue; without ``path`` the one that comes with the library.
@@ -150,18 +146,6 @@ def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
     if not isinstance(rows, dict):
         raise files.FileError(f"{path}: expected a table of datasets by task")
     return rows
-
-
-def find_dataset(task: str, path: str | Path | None = None) -> Dataset:
-    """The row of one task.
-
-    Raises:
-        ValueError: the catalogue has no such task.
-    """
-    catalogue = load_catalogue(path)
-    if task not in catalogue:
-        raise ValueError(f"no dataset '{task}' in the catalogue; it has {', '.join(catalogue)}")
-    return catalogue[task]
 
 
 def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Dataset:

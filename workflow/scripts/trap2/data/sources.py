@@ -51,12 +51,16 @@ class ChecksumError(files.FileError):
 class _Place:
     """Where the files of one dataset come from and go to."""
 
-    task: str
+    dataset: Dataset
     source: Source
     folder: Path
     mirror: str | None
     archives: Path | None
     log: Log
+
+    @property
+    def task(self) -> str:
+        return self.dataset.task
 
     @property
     def downloads(self) -> Path:
@@ -96,7 +100,7 @@ def download(
     """
     folder = Path(folder)
     place = _Place(
-        dataset.task,
+        dataset,
         dataset.source(source),
         folder,
         mirror.rstrip("/") if mirror else None,
@@ -211,9 +215,11 @@ def _fetch(place: _Place, file: RemoteFile, record: _Record) -> Path:
             kind = type(error)
             problems.append(f"attempt {attempt}: {error}")
             place.log(problems[-1])
+    row = place.dataset
     raise kind(
-        f"{place.task}: '{file.name}' could not be had. {'; '.join(problems)}. Nothing was kept. "
-        f"If you have the file, put it into a folder and name that folder as 'archives'."
+        f"{row.task}: '{file.name}' could not be had. {'; '.join(problems)}. Nothing was kept. "
+        f"If you can get the file in another way ({row.title}: {row.homepage}), put it into a "
+        f"folder and name that folder as 'archives'."
     )
 
 

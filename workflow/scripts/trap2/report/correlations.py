@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-STATISTICS = ("V_norm", "dL_mid_mean", "dL_mid_max")
+STATISTICS = {
+    "V_norm": "V_norm",
+    "dL_mid_mean": "dL_mid.mean",
+    "dL_mid_max": "dL_mid.max",
+}
+"""Name in records and tables to name in the paper's Table 6, in its order."""
 Pair = Mapping[str, Any]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 
+from trap2.report.correlations import STATISTICS
 from trap2.report.grid import Cell, Line, Rule, sentence, to_latex
 from trap2.report.names import backbone_title, protection_title, task_title
 from trap2.report.seeds import COLUMN, STD, with_deviation
@@ -22,11 +23,6 @@ BARS = {1, 2}
 FACTS = ("suite", "backbone", "release", "protection", "notes", COLUMN)
 COMPLETE_FACTS = (*FACTS, "merge_method", "merge_space")
 REFERENCES = {"standalone": "fine-tuned", "merging": "unprotected"}
-STATISTICS = {
-    "V_norm": "V_norm",
-    "dL_mid_mean": "dL_mid.mean",
-    "dL_mid_max": "dL_mid.max",
-}
 
 _CAPTIONS = {
     1: "Standalone accuracy (%; ↑) of adapters. Bars are relative to Fine-Tuned, task by task; "

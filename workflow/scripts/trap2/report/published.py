@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from trap2 import files
+from trap2.artifacts import TABLES
 from trap2.data_columns import data_column
+from trap2.report.correlations import STATISTICS
 from trap2.report.tables import percent
 
 Row = Mapping[str, str]
-STATISTICS = ("V_norm", "dL_mid_mean", "dL_mid_max")
+
+
+def read_published(paths: Iterable[str | Path]) -> dict[int, list[dict[str, str]]]:
+    """Number of a table to its published rows, from all files ``config/published/tableN.csv``."""
+    return {
+        number: published_rows(TABLES[number].kind, files.read_csv(path))
+        for number, path in zip(TABLES, paths, strict=True)
+    }
 
 
 def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
