@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "envs", "workflow")
+PARTS = ("Snakefile", "Makefile", "config", "envs", "slurm", "workflow")
 DATASETS = ("cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397")
 
 
@@ -39,9 +39,9 @@ class Clone:
     folder: Path
     settings: tuple[str, ...] = ("suite=smoke",)
 
-    def snakemake(self, *arguments: str) -> Run:
+    def command(self, *words: str) -> Run:
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            words,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,14 +50,28 @@ class Clone:
         )
         return Run(done.returncode, done.stdout)
 
-    def run(self, *targets: str, cores: int = 2) -> Run:
-        """Run the configured suite; a failure shows what Snakemake and the jobs said."""
-        run = self.snakemake(*targets, "--cores", str(cores), "--config", *self.settings)
+    def snakemake(self, *arguments: str) -> Run:
+        return self.command(sys.executable, "-m", "snakemake", *arguments)
+
+    def succeed(self, *words: str) -> Run:
+        """A command that must work; a failure shows what it and the jobs said."""
+        run = self.command(*words)
         logs = "".join(
             f"\n== {p}\n{p.read_text('utf-8')}" for p in self.folder.rglob("logs/**/*.log")
         )
         assert run.code == 0, run.output + logs
         return run
+
+    def make(self, target: str) -> Run:
+        """``make target``, which is to work."""
+        # In an environment that `make env` has not made, it must not try to make one.
+        made = (Path(sys.prefix) / "installed").exists()
+        return self.succeed("make", target, *([] if made else ["-o", ".venv/installed"]))
+
+    def run(self, *targets: str, cores: int = 2) -> Run:
+        """Run the configured suite, which is to work."""
+        arguments = (*targets, "--cores", str(cores), "--config", *self.settings)
+        return self.succeed(sys.executable, "-m", "snakemake", *arguments)
 
     def dry_run(self, *targets: str) -> dict[str, int]:
         run = self.snakemake(*targets, "-n", "--cores", "1", "--config", *self.settings)
@@ -88,8 +102,15 @@ def clone_to(folder: Path) -> Clone:
     return Clone(folder)
 
 
+def set_up(clone: Clone, suite: str = "smoke") -> Clone:
+    """Give a copy the tests' environment as .venv/, and a suite in config/config.yaml."""
+    (clone.folder / ".venv").symlink_to(sys.prefix)
+    clone.edit("config/config.yaml", "suite: demo", f"suite: {suite}")
+    return clone
+
+
 def copy_of(finished: Clone, folder: Path) -> Clone:
     """A copy of a finished run that a test may change."""
     # copy2 keeps modification times, so that nothing looks newer than it is.
-    shutil.copytree(finished.folder, folder, copy_function=shutil.copy2)
+    shutil.copytree(finished.folder, folder, symlinks=True, copy_function=shutil.copy2)
     return Clone(folder, finished.settings)

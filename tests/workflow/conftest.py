@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
-from clones import DATASETS, PROJECT, Clone, clone_to, copy_of
+from clones import DATASETS, PROJECT, Clone, clone_to, copy_of, set_up
+
+TASKS = 3
 
 
 @pytest.fixture
@@ -19,8 +22,8 @@ def clone(tmp_path) -> Clone:
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Clone:
     """A copy in which the smoke suite was run.  Tests that change it work on :func:`edited`."""
-    made = clone_to(tmp_path_factory.mktemp("smoke") / "clone")
-    made.run()
+    made = set_up(clone_to(tmp_path_factory.mktemp("smoke") / "clone"))
+    made.make("demo")
     return made
 
 
@@ -28,6 +31,55 @@ def smoke(tmp_path_factory) -> Clone:
 def edited(smoke, tmp_path) -> Clone:
     """A copy of the finished run that a test may change."""
     return copy_of(smoke, tmp_path / "edited")
+
+
+@pytest.fixture(scope="session")
+def complete(smoke, tmp_path_factory) -> Clone:
+    """A copy of the finished run in which all artifacts were made; do not change it."""
+    made = copy_of(smoke, tmp_path_factory.mktemp("artifacts") / "complete")
+    jobs = made.dry_run("all_artifacts")
+    # The ablations train; the rest is made from what is there.
+    assert not {"finetune_trap2", "sweep_merges", "profile_scales", "build_head"} & set(jobs)
+    assert jobs["sweep_data_merges"] == 1 + TASKS
+    assert (jobs["sweep_pairs"], jobs["measure_curvature"]) == (1, 2)
+    made.run("all_artifacts")
+    return made
+
+
+@pytest.fixture(scope="session")
+def defended(complete, tmp_path_factory) -> Clone:
+    """All artifacts and their report, of all protections; do not change it."""
+    made = copy_of(complete, tmp_path_factory.mktemp("defended") / "clone")
+    made.make("all-artifacts")
+    made.make("report")
+    return made
+
+
+@pytest.fixture(scope="session")
+def staged(smoke, tmp_path_factory) -> Clone:
+    """The finished run with its checkpoints released, as `release` says."""
+    made = copy_of(smoke, tmp_path_factory.mktemp("staged") / "clone")
+    settings = (PROJECT / ".dvc/config").read_text("utf-8")
+    (made.folder / ".dvc").mkdir()
+    # This copy is no Git repository.
+    (made.folder / ".dvc/config").write_text(f"{settings}['core']\n    no_scm = true\n", "utf-8")
+    said = made.run("release").output
+    for command in ("dvc add data", "dvc push"):
+        assert f"    {command}\n" in said
+        made.succeed(*f".venv/bin/{command}".split())
+    return made
+
+
+@pytest.fixture(scope="session")
+def reproduced(staged, tmp_path_factory) -> Clone:
+    """A fresh copy that got the released checkpoints alone and made everything else from them."""
+    made = set_up(clone_to(tmp_path_factory.mktemp("released") / "clone"))
+    shutil.copytree(staged.folder / "bundle", made.folder / "bundle")
+    shutil.copy(staged.folder / "data.dvc", made.folder)
+    (made.folder / ".dvc").mkdir()
+    shutil.copy(staged.folder / ".dvc/config", made.folder / ".dvc")
+    made.make("reproduce")
+    return Clone(made.folder, ("suite=smoke", "checkpoints=released"))
 
 
 @pytest.fixture(scope="session")

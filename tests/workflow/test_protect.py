@@ -1,6 +1,5 @@
 """Post-hoc defenses through the real rules, added to the finished smoke suite."""
 
-import csv
 import json
 
 import torch
@@ -8,10 +7,12 @@ from peft import PeftModel
 from trap2.released import load_tower
 
 NAMES = ["params-adapter", "mergelock-adapter"]
+# The Makefile's, in its order.
+ALL = ["mergelock-adapter", "mergelock-refit", "params-adapter", "params-refit"]
 TASKS = ["shapes", "signs", "satellite"]
 
 
-def test_defenses_are_added_without_training_anything(edited):
+def test_defenses_are_added_without_training_anything(edited, defended):
     edited.edit(
         "config/suites/smoke.yaml",
         "protections: [trap2]",
@@ -24,22 +25,20 @@ def test_defenses_are_added_without_training_anything(edited):
         "tabulate_merging": 1,
         "publish": 2,
     }
-    edited.run("results/table1.csv")
-    with open(edited.folder / "results/table1.csv", newline="", encoding="utf-8") as file:
-        rows = {row["protection"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["zero-shot", "fine-tuned", *NAMES, "trap2"]
+    rows = {row["protection"]: row for row in defended.table("table1.csv")}
+    assert list(rows) == ["zero-shot", "fine-tuned", *ALL, "trap2"]
     average = {name: float(row["average"]) for name, row in rows.items()}
     assert average["params-adapter"] > 0.8 * average["fine-tuned"]
     assert average["mergelock-adapter"] < 0.6 * average["fine-tuned"]
 
-    task = edited.folder / "results/smoke/ViT-demo/lora/shapes"
+    task = defended.folder / "results/smoke/ViT-demo/lora/shapes"
     plain = json.loads((task / "unprotected/update.json").read_text("utf-8"))
     for name in NAMES:
         record = json.loads((task / name / "update.json").read_text("utf-8"))
         assert record["unprotected"] == plain
         assert (record["protection"], record["task"], record["seed"]) == (name, "shapes", 0)
         assert {"parameters", "val", "test", "versions", "paper"} <= record.keys()
-        assert accuracy(edited, task / name) == record["test"]["accuracy"]
+        assert accuracy(defended, task / name) == record["test"]["accuracy"]
 
 
 def test_a_backbone_without_attention_ends_the_run_with_the_reason(clone):

@@ -5,8 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-from clones import Clone, clone_to, copy_of
+from clones import copy_of
 
 RELEASED = ("suite=smoke", "checkpoints=released")
 TABLES = ("table1.csv", "table2.csv", "cells.csv")
@@ -19,25 +18,10 @@ TRAINING = {
 }
 
 
-@pytest.fixture(scope="module")
-def staged(smoke, tmp_path_factory) -> Clone:
-    """The finished smoke run with its checkpoints staged in data/."""
-    made = copy_of(smoke, tmp_path_factory.mktemp("staged") / "clone")
-    run = made.run("release")
-    assert "dvc add data" in run.output
-    assert "dvc push" in run.output
-    return made
-
-
-@pytest.fixture(scope="module")
-def reproduced(staged, tmp_path_factory) -> Clone:
-    """A fresh copy that got data/ alone and made everything else from it."""
-    folder = clone_to(tmp_path_factory.mktemp("released") / "clone").folder
-    shutil.copytree(staged.folder / "data", folder / "data")
-    made = Clone(folder, RELEASED)
-    assert not TRAINING & set(made.dry_run())
-    made.run("all", "results/reproduction.md")
-    return made
+def test_nothing_is_trained(reproduced):
+    logs = {path.name for path in (reproduced.folder / "logs/smoke").iterdir()}
+    assert "sweep_merges" in logs
+    assert not TRAINING & logs
 
 
 def test_the_manifest_names_every_file_and_how_it_was_made(staged):
