@@ -56,10 +56,11 @@ class Clone:
     def succeed(self, *words: str) -> Run:
         """A command that must work; a failure shows what it and the jobs said."""
         run = self.command(*words)
-        logs = "".join(
-            f"\n== {p}\n{p.read_text('utf-8')}" for p in self.folder.rglob("logs/**/*.log")
-        )
-        assert run.code == 0, run.output + logs
+        logs = {
+            p: p.read_text("utf-8").splitlines()[-5:] for p in self.folder.rglob("logs/**/*.log")
+        }
+        said = "".join(f"\n== {p}\n" + "\n".join(lines) for p, lines in logs.items())
+        assert run.code == 0, run.output + said
         return run
 
     def make(self, target: str) -> Run:

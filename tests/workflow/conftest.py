@@ -62,7 +62,8 @@ def staged(smoke, tmp_path_factory) -> Clone:
     settings = (PROJECT / ".dvc/config").read_text("utf-8")
     (made.folder / ".dvc").mkdir()
     # This copy is no Git repository.
-    (made.folder / ".dvc/config").write_text(f"{settings}['core']\n    no_scm = true\n", "utf-8")
+    settings = settings.replace("[core]", "[core]\n    no_scm = true")
+    (made.folder / ".dvc/config").write_text(settings, "utf-8")
     said = made.run("release").output
     for command in ("dvc add data", "dvc push"):
         assert f"    {command}\n" in said

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 
+LOG = logging.getLogger("trap2")
 TERMINAL_SECONDS = 20.0
 
 
@@ -44,11 +45,12 @@ def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[st
     logging.basicConfig(
         filename=path,
         filemode="w",
-        level=logging.INFO,
         format="%(asctime)s %(message)s",
         force=True,
     )
     logging.captureWarnings(True)
+    # Of others' lines warnings are enough: a library that embeds fonts tells of every glyph.
+    LOG.setLevel(logging.INFO)
     try:
         _check_promised_gpu(snakemake)
         inputs = lineage.check_inputs(snakemake.input)
@@ -56,7 +58,7 @@ def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[st
         if snakemake.output:
             lineage.write_record(_described(snakemake), inputs, time.monotonic() - started)
     except Exception as error:
-        logging.error(traceback.format_exc())
+        LOG.error(traceback.format_exc())
         print(f"{snakemake.rule}: {error or type(error).__name__} (log: {path})", file=sys.stderr)
         sys.exit(1)
     finally:
@@ -70,7 +72,7 @@ def _teller(snakemake: Any) -> Callable[[str], None]:
 
     def say(line: str) -> None:
         nonlocal shown
-        logging.info(line)
+        LOG.info(line)
         if time.monotonic() - shown >= TERMINAL_SECONDS:
             shown = time.monotonic()
             print(f"    {name}: {line.splitlines()[0]}", file=sys.stderr, flush=True)
