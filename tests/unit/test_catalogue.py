@@ -135,5 +135,5 @@ def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
         load_catalogue(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("cars: [", encoding="utf-8")
-    with pytest.raises(files.FileError, match="not valid YAML"):
+    with pytest.raises(files.FileError, match="is not valid YAML"):
         load_catalogue(broken)

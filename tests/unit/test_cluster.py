@@ -8,13 +8,14 @@ import pytest
 import torch
 from snakemake_interface_common.exceptions import WorkflowError
 from trap2 import cluster, job
+from trap2.schema import ConfigurationError
 
 PROJECT = Path(__file__).parents[2]
 
 
-def answering(tmp_path, monkeypatch, script):
-    """Put a squeue on PATH that runs a script."""
-    file = tmp_path / "squeue"
+def answering(tmp_path, monkeypatch, script, program="squeue"):
+    """Put a program of SLURM on PATH that runs a script."""
+    file = tmp_path / program
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -45,6 +46,68 @@ def test_a_run_is_not_refused_without_reason(tmp_path, monkeypatch, script):
 def test_a_machine_without_slurm_is_no_reason_either(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     cluster.refuse_beside_running_jobs(tmp_path)
+
+
+REQUESTS = {
+    "build_head": {"slurm_partition": "gpux", "mem_mb": 8000, "runtime": 30, "gpu": 1},
+    "profile_scales": {"slurm_partition": "gpux", "mem_mb": 8000, "runtime": 30, "gpu": 1},
+    "prepare_data": {"mem_mb": 1000, "runtime": 10, "gpu": 0, "slurm_extra": "--exclude='n1 n2'"},
+}
+
+
+def test_jobs_that_slurm_will_never_take_end_the_run(tmp_path, monkeypatch):
+    script = (
+        'case "$*" in *gpux*) echo "allocation failure: Invalid partition name specified" >&2; '
+        "exit 1;; *) echo 'sbatch: Job 3 to start' >&2;; esac"
+    )
+    answering(tmp_path, monkeypatch, script, program="sbatch")
+    with pytest.raises(WorkflowError) as caught:
+        cluster.refuse_impossible_requests(REQUESTS)
+    assert (
+        "build_head, profile_scales (--partition=gpux --mem=8000 --time=30 --gpus=1): "
+        "allocation failure: Invalid partition name specified"
+    ) in str(caught.value)
+    assert "prepare_data" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exit 0", "echo 'Requested partition configuration not available now' >&2; exit 1"],
+)
+def test_jobs_that_cannot_start_now_are_no_reason(tmp_path, monkeypatch, script):
+    answering(tmp_path, monkeypatch, script, program="sbatch")
+    cluster.refuse_impossible_requests(REQUESTS)
+
+
+def test_options_of_sbatch():
+    assert cluster.sbatch_options(REQUESTS["prepare_data"] | {"gpu": 2, "gpu_model": "a100"}) == (
+        *("--mem=1000", "--time=10", "--gpus=a100:2", "--exclude=n1 n2"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jobs: {slurm_acount: x}", "jobs.slurm_acount.*Did you mean 'slurm_account'"),
+        ("job: {}", "'job' is not a known key.*Did you mean 'jobs'"),
+        ("jobs: {slurm_partition: 3}", "jobs.slurm_partition is 3"),
+        ("jobs: {a", "site.yaml is not valid YAML"),
+    ],
+)
+def test_mistakes_in_the_site_file(tmp_path, text, message):
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        cluster.read_site(tmp_path / "site.yaml")
+
+
+def test_the_example_of_a_site_file_is_one_with_or_without_its_comments(tmp_path):
+    text = (PROJECT / "slurm/site.example.yaml").read_text("utf-8")
+    assert cluster.read_site(PROJECT / "slurm/site.example.yaml") == ({}, {})
+    (tmp_path / "site.yaml").write_text(re.sub(r"(?m)^  # (?=\w+: )", "  ", text))
+    jobs, gpu_jobs = cluster.read_site(tmp_path / "site.yaml")
+    assert jobs["slurm_account"] == "my-project"
+    assert gpu_jobs["gres"] == "gpu:1"
+    assert cluster.read_site(tmp_path / "nowhere.yaml") == ({}, {})
 
 
 def asking(tmp_path, device, **resources):

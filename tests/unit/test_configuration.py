@@ -116,6 +116,12 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
         load_suite("mine", tmp_path)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("tasks: [a]\nlogit_scale: 100\nlogit_scale: 10\n", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"'logit_scale' stands twice(.|\n)*line 3"):
+        load_suite("mine", tmp_path)
+
+
 def test_the_workflow_configuration():
     assert check_config({"suite": "demo"}, SUITES)["seed"] == 0
     with pytest.raises(ConfigurationError, match=r"'dmo' is not a file of config/suites.*'demo'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,37 @@ Error in group heads:
     assert "the scheduler ended the job" in told
 
 
-def test_many_failures_are_not_all_told(tmp_path):
+def test_slurms_refusal_is_quoted_and_an_earlier_runs_log_is_not(tmp_path):
+    own = write(tmp_path / "job.log", "a success of yesterday\n")
+    os.utime(own, (1, 1))
+    text = f"""
+    Job 3: Merge the tiny ones
+Error in rule sweep_merges:
+    message: SLURM sbatch failed. The error message was 'sbatch: error: invalid partition: gpux
+sbatch: error: Batch job submission failed: Invalid partition name specified'.
+    jobid: 3
+    log: {own} (check log file(s) for error details)
+"""
+    told = explain([write(tmp_path / "2026-11-22T113524.923615.snakemake.log", text)], "x")
+    assert "slurm   SLURM sbatch failed. The error message was 'sbatch: error: invalid part" in told
+    assert f"log     {own} (not written in this run: the job did not start)" in told
+    assert "yesterday" not in told
+    assert "reason  SLURM refused the job; it never started" in told
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on_and_blames_no_job(tmp_path):
+    log = write(tmp_path / "job.log", "ended by SIGTERM\n")
+    text = attempt(3, "a", log) + "Terminating processes on user request, this might take…\n"
+    told = explain([write(tmp_path / "snakemake.log", text)], "make demo")
+    assert told == "\nStopped on request; what was running was ended. Go on with: make demo\n"
+
+
+def test_of_many_failures_a_few_are_told_and_the_others_named(tmp_path):
     log = write(tmp_path / "job.log", "ValueError: no\n")
     text = "".join(attempt(number, "a", log) for number in range(8))
     told = explain([write(tmp_path / "snakemake.log", text)], "x")
-    assert told.count("FAILED") == 5
-    assert "… and 3 more jobs." in told
+    assert told.count("FAILED") == 8
+    assert told.count("reason ") == 5
 
 
 @pytest.mark.parametrize("logs", [[], ["nowhere.log"]])

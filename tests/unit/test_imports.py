@@ -13,9 +13,9 @@ LONGEST = 400
 # From the bottom up.  A room (a module or a folder of the library) imports rooms of earlier
 # layers, and none of its own.
 LAYERS = {
-    "tools": ("files", "seeding", "problems", "interruption", "provenance", "cluster", "failures"),
+    "tools": ("files", "seeding", "problems", "interruption", "provenance", "failures"),
     "records and schemas": ("lineage", "schema"),
-    "jobs": ("job", "bundle"),
+    "jobs": ("job", "bundle", "cluster"),
     "data": ("data",),
     "models": ("clip",),
     "updates": ("updates", "lora", "checkpointing", "objective"),

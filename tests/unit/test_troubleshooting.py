@@ -28,6 +28,8 @@ FOREIGN = {
     "oom_kill",
     "OUT_OF_MEMORY",
     "Invalid account or account/partition combination",
+    "SLURM sbatch failed",
+    "Failed to download file",
     "(Resources)",
     "(Priority)",
     "squeue --me",

@@ -27,7 +27,7 @@ rule finetune_ablation:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(120, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: ablated_training(w),
@@ -65,7 +65,7 @@ rule merge_ablation:
     threads: 1
     resources:
         mem_mb=sized(3000, 32000),
-        runtime=sized(60, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -25,7 +25,7 @@ rule profile_scales:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(30, 240),
+        runtime=sized(10, 240),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -59,7 +59,7 @@ rule sweep_pairs:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(60, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -25,7 +25,7 @@ rule finetune_unprotected:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(60, 240),
+        runtime=sized(10, 240),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),
@@ -71,7 +71,7 @@ rule finetune_trap2:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(120, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w, "gradient_checkpointing"),
         release=lambda w: training_settings(w),

@@ -90,6 +90,11 @@ onstart:
     # A Snakemake that was killed leaves its cluster jobs running; a second job for the same
     # file would write it at the same time.
     cluster.refuse_beside_running_jobs(Path.cwd())
+    if getattr(workflow.executor_plugin, "name", "") == "slurm":
+        submitted = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+        cluster.refuse_impossible_requests(
+            {job.rule.name: dict(job.resources.items()) for job in submitted}
+        )
 
 
 def claimed_tables(suite):

@@ -33,7 +33,7 @@ rule sweep_merges:
     threads: 1
     resources:
         mem_mb=sized(3000, 32000),
-        runtime=sized(60, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
@@ -73,7 +73,7 @@ rule sweep_data_merges:
     threads: 1
     resources:
         mem_mb=sized(3000, 32000),
-        runtime=sized(60, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

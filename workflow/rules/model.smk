@@ -26,7 +26,7 @@ rule pretrain_base:
     threads: 1
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 60 * attempt,
+        runtime=lambda w, attempt: 15 * attempt,
     params:
         backbone=lambda w: model_settings(w, "resolution", "pretraining"),
         tasks=lambda w: suite_of(w)["tasks"],

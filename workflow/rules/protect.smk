@@ -65,7 +65,7 @@ rule protect_update:
     threads: 1
     resources:
         mem_mb=sized(2000, 16000),
-        runtime=sized(10, 60),
+        runtime=sized(10, 20),
     params:
         backbone=lambda w: model_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],

@@ -23,7 +23,7 @@ rule measure_curvature:
     threads: 1
     resources:
         mem_mb=sized(3000, 16000),
-        runtime=sized(60, 480),
+        runtime=sized(15, 480),
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],

@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trap2.clip.families import family_of
 from trap2.data.catalogue import load_catalogue
 from trap2.problems import choice, message
 from trap2.protect.catalogue import DEFENSES, objection
-from trap2.schema import ConfigurationError, checked
+from trap2.schema import ConfigurationError, checked, read_yaml
 
 
 def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
@@ -58,8 +56,8 @@ def suites_from(source: str, suites: Path) -> list[str]:
     found = []
     for path in sorted(suites.glob("*.yaml")):
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except yaml.YAMLError:
+            content = read_yaml(path, path.name)
+        except ConfigurationError:
             continue
         data = content.get("data") if isinstance(content, Mapping) else None
         if isinstance(data, Mapping) and data.get("source") == source:
@@ -91,10 +89,7 @@ def load_suite(
         available = sorted(p.stem for p in suites.glob("*.yaml"))
         problem = choice("suite", name, available, "a file of config/suites")
         raise ConfigurationError(message("config/config.yaml", [problem]))
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
+    content = read_yaml(path, source)
     if protections is not None and isinstance(content, Mapping):
         content = {**content, "protections": protections}
     suite = checked(content, "suite.schema.yaml", source)

@@ -10,10 +10,12 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 LAST_LINES = 6
 SHOWN_JOBS = 5
+STOPPED = "Terminating processes on user request"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ REASONS = (
         "make room (df -h .)",
     ),
     Reason(
+        r"sbatch failed|allocation failure",
+        "SLURM refused the job; it never started",
+        "mend slurm/site.yaml (docs/cluster.md, Your cluster)",
+    ),
+    Reason(
         r"CUDA out of memory|OutOfMemoryError",
         "the GPU's memory is too small for a batch",
         "lower micro_batch_size (training) or evaluation_batch_size in the suite, or set "
@@ -59,6 +66,11 @@ REASONS = (
         r"oom.kill|OUT_OF_MEMORY|MemoryError|DefaultCPUAllocator|SIGKILL|exit status 137",
         "the job was killed, most often because the machine ran out of memory",
         "run fewer jobs at a time (--cores 1); on a cluster the next attempt asks for more",
+    ),
+    Reason(
+        r"Failed to download file|locate the file on the Hub|offline mode is enabled",
+        "a model's weights cannot be fetched: the hub does not answer, or there is no network",
+        "try again later, or set the backbone's pretrained to a file (docs/paper-suite.md, Models)",
     ),
     Reason(
         r"could not be had|cannot be listed|broke off after|is missing \(",
@@ -115,6 +127,9 @@ def failed_jobs(snakemake_log: str) -> tuple[list[Failure], dict[str, str]]:
             failed.pop(found[1], None)
         elif re.search(r"died with|returned non-zero exit status|SLURM status is", line):
             ending = line.strip()
+        elif current and (found := re.match(r"\s+message: (SLURM .*)", line)):
+            ending = found[1]
+            current.ending = ending
         elif current and (found := re.match(r"\s+jobid: (\d+)", line)):
             current.job = found[1]
             failed[found[1]] = current
@@ -139,13 +154,17 @@ def explain(snakemake_logs: Iterable[str], command: str) -> str:
     Returns:
         Some lines a failed job; an empty text where no job is to blame.
     """
-    whole = "\n".join(_text(path) for path in snakemake_logs)
+    paths = list(snakemake_logs)
+    whole = "\n".join(_text(path) for path in paths)
+    if STOPPED in whole:
+        return f"\nStopped on request; what was running was ended. Go on with: {command}\n"
     failures, messages = failed_jobs(whole)
     if not failures:
         return ""
-    lines = [line for failure in failures[:SHOWN_JOBS] for line in _told(failure, messages)]
-    if len(failures) > SHOWN_JOBS:
-        lines += ["", f"… and {len(failures) - SHOWN_JOBS} more jobs."]
+    began = min(map(_began, paths))
+    lines = [line for failure in failures[:SHOWN_JOBS] for line in _told(failure, messages, began)]
+    if more := failures[SHOWN_JOBS:]:
+        lines += ["", *(f"FAILED  {_title(failure, messages)}" for failure in more)]
     return "\n".join([*lines, "", f"Then go on with: {command}", ""])
 
 
@@ -158,16 +177,40 @@ def command_line(arguments: Sequence[str], folder: Path) -> str:
     return shlex.join([name, *arguments[1:]])
 
 
-def _told(failure: Failure, messages: dict[str, str]) -> Iterator[str]:
-    texts = {log: _text(log).strip() for log in failure.logs}
-    yield f"\nFAILED  {failure.rule}: {messages.get(failure.job, 'job ' + failure.job)}"
-    for log, text in texts.items():
+def _title(failure: Failure, messages: dict[str, str]) -> str:
+    return f"{failure.rule}: {messages.get(failure.job, 'job ' + failure.job)}"
+
+
+def _told(failure: Failure, messages: dict[str, str], began: float) -> Iterator[str]:
+    yield f"\nFAILED  {_title(failure, messages)}"
+    last = [failure.ending]
+    if failure.ending.startswith("SLURM "):
+        yield f"slurm   {failure.ending}"
+    for log in failure.logs:
+        if _modified(log) < began:
+            yield f"log     {log} (not written in this run: the job did not start)"
+            continue
+        text = _text(log).strip()
+        shown = text.splitlines()[-LAST_LINES:]
         yield f"log     {log}" + ("" if text else " (empty: the job ended without a word)")
-        yield from (f"        | {line}" for line in text.splitlines()[-LAST_LINES:])
-    last = "\n".join("\n".join(text.splitlines()[-LAST_LINES:]) for text in texts.values())
-    found = likely_reason(f"{last}\n{failure.ending}")
+        yield from (f"        | {line}" for line in shown)
+        last += shown
+    found = likely_reason("\n".join(last))
     yield f"reason  {found.reason}"
     yield f"next    {found.remedy}"
+
+
+def _began(snakemake_log: str) -> float:
+    """When a run began (s since the epoch): Snakemake names its log after it; else 0."""
+    found = re.match(r"(\d{4}-\d\d-\d\dT\d{6})\.", Path(snakemake_log).name)
+    return datetime.strptime(found[1], "%Y-%m-%dT%H%M%S").timestamp() if found else 0.0
+
+
+def _modified(path: str) -> float:
+    try:
+        return Path(path).stat().st_mtime
+    except OSError:
+        return -1.0
 
 
 def _text(path: str) -> str:

@@ -75,6 +75,7 @@ def _type(names: str | list[str]) -> str:
         "integer": "a whole number",
         "number": "a number",
         "boolean": "true or false",
+        "null": "null",
     }
     return " or ".join(words[name] for name in ([names] if isinstance(names, str) else names))
 

@@ -18,6 +18,37 @@ class ConfigurationError(ValueError):
     """The configuration cannot be used; the message lists every problem."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as SafeLoader does, and takes no key twice, of which the last would win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path, source: str) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: the file.
+        source: its name, for messages.
+
+    Raises:
+        ConfigurationError: it is not YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(Path(path).read_text("utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        text = str(error).replace("<unicode string>", source)
+        raise ConfigurationError(f"{source} is not valid YAML: {text}") from None
+
+
 def checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
     """A file's content with the schema's defaults filled in.
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trap2 import files
+from trap2.schema import ConfigurationError, read_yaml
 
 CATALOGUE = Path(__file__).with_name("datasets.yaml")
 SPLIT_RULES = ("idx", "official", "per_class")
@@ -138,11 +137,11 @@ def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
     """
     path = Path(path or CATALOGUE)
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rows = read_yaml(path, str(path))
     except FileNotFoundError:
         raise files.FileError(f"{path}: no such catalogue") from None
-    except yaml.YAMLError as error:
-        raise files.FileError(f"{path}: not valid YAML ({error})") from None
+    except ConfigurationError as error:
+        raise files.FileError(str(error)) from None
     if not isinstance(rows, dict):
         raise files.FileError(f"{path}: expected a table of datasets by task")
     return rows

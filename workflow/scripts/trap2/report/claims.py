@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trap2.problems import message
 from trap2.report.tables import group
-from trap2.schema import ConfigurationError, checked
+from trap2.schema import ConfigurationError, checked, read_yaml
 
 Row = Mapping[str, str]
 Tables = Mapping[str, Sequence[Row]]
@@ -175,11 +173,7 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
         ConfigurationError: the file is not YAML, a key is unknown, a value is not allowed, or
             two claims have one id.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not valid YAML: {error}") from None
-    claims = checked(content, "claims.schema.yaml", str(path))["claims"]
+    claims = checked(read_yaml(path, str(path)), "claims.schema.yaml", str(path))["claims"]
     problems = list(_claim_problems(claims))
     if problems:
         raise ConfigurationError(message(str(path), problems))
