@@ -13,16 +13,20 @@ EVERYTHING = checkpoints=$(CHECKPOINTS) \
 .PHONY: help env demo reproduce all-artifacts report verify test test-slurm benchmark lint clean
 
 help:
-	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows"
-	@echo "make reproduce      the same artifacts from the released checkpoints, compared with theirs"
-	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers"
-	@echo "make report         all of it in one HTML file that opens offline, results/report.html"
+	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows;"
+	@echo "                    a quarter of an hour on two cores"
+	@echo "make reproduce      the same artifacts from the released checkpoints, compared with theirs;"
+	@echo "                    three minutes"
+	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers; trains"
+	@echo "                    more, 25 minutes after make demo; CHECKPOINTS=released trains nothing, 10"
+	@echo "make report         all of these in one HTML file that opens offline, results/report.html;"
+	@echo "                    makes them first"
 	@echo "make verify         check every file behind the results against its recorded SHA-256"
-	@echo "make test           run the tests"
+	@echo "make test           run the tests; half an hour on two cores"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
 	@echo "make benchmark      time merging and loading against the plain way of doing them"
 	@echo "make lint           check format, style and types"
-	@echo "make env            make the environment .venv/ alone"
+	@echo "make env            make the environment .venv/ alone; some gigabytes, once"
 	@echo "make clean          delete results and logs; .venv/ and resources/ stay"
 
 env: .venv/installed
@@ -32,7 +36,8 @@ env: .venv/installed
 	  { echo "$(PYTHON) is too old: Python 3.11.4 or later is needed (make PYTHON=python3.12 …)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r envs/bootstrap.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
+	@echo "Installing the packages of envs/requirements.lock into .venv/: some gigabytes, once"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode \
 	  envs/bootstrap.lock envs/requirements.lock
 	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -m trap2 "$$@"\n' \
 	  "$(CURDIR)/workflow/scripts" "$(CURDIR)/$(BIN)/python" > $(BIN)/trap2

@@ -239,6 +239,14 @@ TRAIN = f"train {PETS} --output new"
         (f"{MERGE} data --method TA", "data: no update"),
         (f"{PROTECT} --defense params --output new", "PaRaMS (params) transforms whole checkpoint"),
         (f"{PROTECT} --defense params-refit --output updates/pets", "holds an update already"),
+        (
+            f"protect {PETS} --update updates/plants --defense params-refit --output new",
+            "updates/plants is an update of plants, and --data is pets",
+        ),
+        (
+            f"protect {PETS} --update updates/guarded --defense params-refit --output new",
+            "updates/guarded is protected already (trap2); give the unprotected update",
+        ),
         (f"{TRAIN} --lambda -1", "λ is -1.0; it must be a number ≥ 0"),
         (f"{TRAIN} --s-max 3", "--s-max: only with --lambda"),
         (f"{TRAIN} --release full --rank 3", "--rank: a whole checkpoint has no adapter"),
@@ -254,6 +262,8 @@ def test_a_mistake_is_said_in_one_line(own, monkeypatch, command, message):
     for task, size in (("cars", 16), ("pets", 24)):
         images = np.zeros((1, 3, size, size), dtype=np.uint8)
         write_split(own / f"other/{task}/{size}", "test", images, np.zeros(1, dtype=np.int64))
+    record = {"task": "pets", "protection": "trap2", "val": {}}
+    files.write_json(own / "updates/guarded/update.json", record)
     result = run(own, *command.split())
     assert result.exit_code != 0
     assert message in result.output

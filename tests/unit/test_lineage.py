@@ -66,6 +66,13 @@ def test_verification_names_the_file_that_changed(run, path):
     assert [line.split(":")[0] for line in lineage.problems(manifest)] == [path]
 
 
+def test_verification_tells_what_was_made_anew_from_what_was_damaged(run):
+    manifest = lineage.collect(["results/b/final.txt"])
+    job("first", ["raw/source.txt"], {"results/a/middle.txt": "newer", "results/a/side.txt": "1"})
+    (problem,) = lineage.problems(manifest)
+    assert problem.startswith("results/a/middle.txt: was made anew since; run snakemake without")
+
+
 def test_verification_sees_a_result_of_an_older_input(run):
     job("first", ["raw/source.txt"], {"results/a/middle.txt": "newer", "results/a/side.txt": "1"})
     manifest = lineage.collect(["results/b/final.txt"])

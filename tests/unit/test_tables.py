@@ -52,16 +52,22 @@ def test_cell_rows():
     assert (rows[2]["a"], rows[2]["average"], rows[2]["coefficient"]) == ("30.000", "35.500", "0.3")
 
 
+LAMBDAS = {FACTS["backbone"]: {"a": 0.05, "b": 0.1}}
+
+
 def test_summary_says_whose_numbers_they_are():
     table1 = [
         FACTS | {"protection": name, "average": value}
         for name, value in (("zero-shot", "40"), ("fine-tuned", "80"), ("trap2", "76"))
     ]
-    text = summary(table1, merging_rows(MERGES, ["TA-Full"]), {"results/table1.csv": "alone"})
+    text = summary(
+        table1, merging_rows(MERGES, ["TA-Full"]), LAMBDAS, {"results/table1.csv": "alone"}
+    )
     assert "not the paper's" in text
     assert "95 % of fine-tuned" in text
     assert "lower in 1 of 1 columns" in text
     assert "loses 64 %" in text
+    assert "λ of TRAP²:    a 0.05, b 0.1" in text
 
 
 def test_summary_leaves_notes_out_of_the_numbers():
@@ -70,7 +76,9 @@ def test_summary_leaves_notes_out_of_the_numbers():
         for name in ("zero-shot", "fine-tuned", "trap2")
     ]
     table2 = [row | {"notes": "Read this."} for row in merging_rows(MERGES, ["TA-Full"])]
-    assert "lower in 1 of 1 columns" in summary(table1, table2, {"results/table1.csv": "alone"})
+    assert "lower in 1 of 1 columns" in summary(
+        table1, table2, LAMBDAS, {"results/table1.csv": "alone"}
+    )
 
 
 def test_complete_rows_have_a_column_a_protected_task():
@@ -116,3 +124,9 @@ def test_why_a_table_is_missing():
     unfit = SUITE | {"figures": {"task": "digits", "backbone": "W"}}
     assert "figures.backbone = W" in artifacts.table_objection("demo", unfit, 6)
     assert "TRAP²" in artifacts.figure_objection("demo", SUITE | {"protections": []})
+
+
+def test_every_artifact_of_a_suite_has_a_known_name():
+    for name in ("table11.tex", "figure8.png", "summary.txt", "ablation_lambda.csv"):
+        assert artifacts.unknown_name(name) is None
+    assert "Did you mean results/table1.csv" in artifacts.unknown_name("tabel1.csv")

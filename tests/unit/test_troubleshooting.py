@@ -15,6 +15,7 @@ FOREIGN = {
     "Directory cannot be locked",
     "The files below seem to be incomplete",
     "No rule to produce …",
+    "Config entries have to be defined as name=value pairs",
     "No space left on device",
     "Disk quota exceeded",
     "Permission denied",

@@ -40,3 +40,17 @@ def test_on_the_command_line(clone, setting, message):
     assert run.code != 0
     assert message in run.output
     assert "Traceback" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/table99.csv", "there is no such artifact; docs/artifacts.md lists them. Did you"),
+        ("results/figure1.pdf", "Did you mean results/figure"),
+    ],
+)
+def test_a_target_that_does_not_exist(clone, target, message):
+    run = clone.snakemake(target, "-n", "--config", "suite=smoke")
+    assert run.code != 0
+    assert message in run.output
+    assert "Traceback" not in run.output

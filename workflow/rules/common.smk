@@ -324,12 +324,12 @@ def merges(suite, release, backbones=None):
     ]
 
 
-def records(suite, release):
-    """The records of all released updates of a suite and release."""
+def records(suite, release, protections=None):
+    """The records of a suite's and release's updates, of all protections or of some."""
     return [
         stored(f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json")
         for backbone in backbones_of(suite, release)
-        for protection in protections_of(suite, release, backbone)
+        for protection in protections or protections_of(suite, release, backbone)
         for task in suite_of(suite)["tasks"]
     ]
 

@@ -179,6 +179,8 @@ def ablated_training(wildcards):
 def published_artifact(wildcards):
     """What is published: tables over all seeds, everything else of the first one."""
     suites, name = replicas(config["suite"]), wildcards.artifact
+    if problem := artifacts.unknown_name(name):
+        sys.exit(problem)
     table = name.startswith("table") and name.endswith((".csv", ".tex"))
     folder = f"{config['suite']}/seeds" if table and len(suites) > 1 else suites[0]
     return f"results/{folder}/{name}"

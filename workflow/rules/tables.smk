@@ -199,6 +199,7 @@ rule summarise_results:
     input:
         table1="results/{suite}/table1.csv",
         table2="results/{suite}/table2.csv",
+        trap2=lambda w: records(w.suite, "lora", ["trap2"]),
     output:
         summary="results/{suite}/summary.txt",
     log:

@@ -6,7 +6,10 @@ from trap2.report.summary import summary
 
 with job.running(snakemake) as say:
     tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]
-    text = summary(*tables, snakemake.params.places)
+    lambdas: dict[str, dict[str, float]] = {}
+    for record in map(files.read_json, snakemake.input.trap2):
+        lambdas.setdefault(record["backbone"], {})[record["task"]] = record["trap2"]["weight"]
+    text = summary(*tables, lambdas, snakemake.params.places)
     text = add_closing_notes(text, tables[0])
     files.write_text(snakemake.output.summary, text)
     say(text)

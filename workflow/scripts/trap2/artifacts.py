@@ -6,6 +6,7 @@ made all the same and says why it is empty; a figure has nothing to draw and end
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,9 +49,26 @@ TABLES: dict[int, Table] = {
     11: Table("complete-data", "lora"),
 }
 FIGURES = (2, 3, 4, 5, 6, 7, 8)
+NAMES = (
+    *(f"table{n}.{kind}" for n in TABLES for kind in ("csv", "tex")),
+    *(f"figure{n}.{kind}" for n in FIGURES for kind in ("csv", "pdf", "png")),
+    *("cells.csv", "claims.csv", "comparison.csv", "comparison.md", "summary.txt"),
+    *("theorem2.csv", "theorem4.csv", "theory.txt"),
+    *("manifest.json", "manifest_all.json", "reproduction.md"),
+)
+"""The files of ``results/`` that can be asked for by name, ablations aside."""
 _RELEASES = {"lora": "adapters (releases.lora)", "full": "whole checkpoints (releases.full)"}
 _FAMILIES = {"": "backbone", "vit": "ViT backbone", "convnext": "ConvNeXt backbone"}
 _ORDINALS = ("first", "second")
+
+
+def unknown_name(name: str) -> str | None:
+    """What is wrong with the name of a file of ``results/``; None where it can be made."""
+    if name in NAMES or name.startswith("ablation_"):
+        return None
+    close = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f" Did you mean results/{close[0]}?" if close else ""
+    return f"results/{name}: there is no such artifact; docs/artifacts.md lists them.{hint}"
 
 
 def table_backbones(suite: Suite, number: int) -> list[str]:

@@ -19,6 +19,7 @@ from trap2.provenance import versions
 FOLDER = "provenance"
 BUNDLE = Path("data")
 MANIFEST = "manifest.json"
+AGAIN = "run snakemake without a target, which brings all tables and the manifest up to date"
 
 
 def manifest_path(suite: str) -> Path:
@@ -158,7 +159,10 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"{path}: cannot be read ({error.strerror}). Run snakemake again."
             continue
         if digest != entry["sha256"]:
-            yield mismatch(path, digest, entry["sha256"])
+            if _is_as_made(path, digest):
+                yield f"{path}: was made anew since; {AGAIN}."
+            else:
+                yield mismatch(path, digest, entry["sha256"])
         for source, used in entry.get("made_from", {}).items():
             if manifest[source]["sha256"] != used:
                 yield (
@@ -166,6 +170,13 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                     f"on record ({manifest[source]['sha256'][:12]}…). Delete it and run "
                     "snakemake again."
                 )
+
+
+def _is_as_made(path: str, digest: str) -> bool:
+    try:
+        return _recorded(Path(path).parent).get(path) == digest
+    except (files.FileError, OSError):
+        return False
 
 
 def _records(folder: Path) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,10 @@ class Base:
             FileError: ``base.json`` is missing or names no architecture.
         """
         path = self.folder / "base.json"
+        if not path.exists():
+            raise files.FileError(
+                f"{path}: no such file. Give a base model's folder, such as results/demo/ViT-demo"
+            )
         record = files.read_json(path)
         if not isinstance(record, Mapping) or "architecture" not in record:
             raise files.FileError(

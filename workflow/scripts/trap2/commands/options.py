@@ -133,7 +133,7 @@ def merge_options(function: Function) -> Function:
         click.option(
             "--method",
             required=True,
-            help="Merging method, such as TA, TIES or TSV; docs/merging.md lists them.",
+            help="WA, TA, TIES, DARE, TIES+DARE, TSV or CART; docs/merging.md says what they do.",
         ),
     ):
         function = option(function)

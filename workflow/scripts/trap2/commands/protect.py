@@ -57,13 +57,20 @@ def protect(
         --update results/demo/ViT-demo/lora/digits/unprotected \\
         --defense params-adapter --output mine/digits-params
     """
-    from trap2 import protecting
+    from trap2 import files, protecting
     from trap2.commands.inputs import Base, record_of, refuse_to_replace, release_of
 
     refuse_to_replace(output / "update.json", "an update")
-    record_of(update)
+    record = record_of(update)
     model = Base(base)
     task, task_files = model.task(data, "val", "test")
+    if record["task"] != task:
+        raise files.FileError(f"{update} is an update of {record['task']}, and --data is {task}")
+    protection = record.get("protection", "unprotected")
+    if protection != "unprotected":
+        raise files.FileError(
+            f"{update} is protected already ({protection}); give the unprotected update"
+        )
     protecting.protect(
         tower=model.tower,
         head=model.head(task),

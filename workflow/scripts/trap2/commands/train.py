@@ -94,8 +94,8 @@ def train(
     \b
     Example:
       trap2 train --base results/demo/ViT-demo --data results/demo/data/digits/32 \\
-        --lambda 0.05 --learning-rate 0.006 --steps 800 --batch-size 16 \\
-        --warmup-steps 20 --evaluate-every 800 --output mine/digits-trap2
+        --lambda 0.05 --learning-rate 0.006 --steps 750 --batch-size 16 \\
+        --warmup-steps 20 --evaluate-every 750 --output mine/digits-trap2
     """
     from trap2.commands.inputs import Base, refuse_to_replace
     from trap2.finetuning import finetune

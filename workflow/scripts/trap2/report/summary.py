@@ -10,12 +10,18 @@ Row = Mapping[str, str]
 FACTS = ("suite", "backbone", "release", "protection", notes.COLUMN)
 
 
-def summary(table1: list[Row], table2: list[Row], places: Mapping[str, str]) -> str:
+def summary(
+    table1: list[Row],
+    table2: list[Row],
+    lambdas: Mapping[str, Mapping[str, float]],
+    places: Mapping[str, str],
+) -> str:
     """What Tables 1 and 2 say about each backbone, and where the artifacts are.
 
     Args:
         table1: rows of the standalone table.
         table2: rows of the merging table.
+        lambdas: the chosen λ by backbone and task.
         places: what each artifact shows, by path.
     """
     suite = table1[0]["suite"]
@@ -26,6 +32,8 @@ def summary(table1: list[Row], table2: list[Row], places: Mapping[str, str]) -> 
         alone = {r["protection"]: float(r["average"]) for r in table1 if r["backbone"] == backbone}
         merged = {r["protection"]: r for r in table2 if r["backbone"] == backbone}
         lines += ["", backbone, *_backbone_lines(alone, merged)]
+        chosen = ", ".join(f"{task} {weight:g}" for task, weight in lambdas[backbone].items())
+        lines.append(f"  λ of TRAP²:    {chosen}")
     lines += ["", "Where it is:"]
     width = max(map(len, places))
     lines += [f"  {path:<{width}}  {what}" for path, what in places.items()]
