@@ -25,10 +25,10 @@ HEAD = """# Configuration
 
 <!-- Made by docs/generate_configuration.py from workflow/schemas/; edit those. -->
 
-`config/config.yaml` says what runs, a file of `config/suites/` is one experiment, and
-`config/claims.yaml` lists what the paper claims. Every key of them is on this page. A key that is
-not here, or a value that is not allowed, ends the run before any job, with all problems of the
-file.
+`config/config.yaml` says what runs, a file of `config/suites/` is one experiment,
+`config/claims.yaml` lists what the paper claims, and `slurm/site.yaml` is of a cluster. Every key
+of them is on this page. A key that is not here, or a value that is not allowed, ends the run before
+any job, with all problems of the file.
 
 For one run, a key of `config/config.yaml` can be set on the command line, after the targets:
 
@@ -47,6 +47,7 @@ FILES = {
     "config.schema.yaml": "config/config.yaml",
     "suite.schema.yaml": "config/suites/{suite}.yaml",
     "claims.schema.yaml": "config/claims.yaml",
+    "site.schema.yaml": "slurm/site.yaml",
 }
 
 
@@ -135,7 +136,7 @@ def _allowed(part: Schema, root: Schema) -> str:
     extra = _resolved(part.get("additionalProperties") or {}, root)
     if "type" in extra and "properties" not in extra:
         return f"mapping: name to {_allowed(extra, root)}"
-    words = {"string": "text", "boolean": "`true`, `false`", "object": "mapping"}
+    words = {"string": "text", "boolean": "`true`, `false`", "object": "mapping", "null": "`null`"}
     return words.get(str(kind)) or _number("whole number" if kind == "integer" else "number", part)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import open_clip
 import pytest
 import yaml
 from torchvision import datasets
@@ -137,3 +138,19 @@ def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
     broken.write_text("cars: [", encoding="utf-8")
     with pytest.raises(files.FileError, match="is not valid YAML"):
         load_catalogue(broken)
+
+
+def test_the_page_names_every_file() -> None:
+    page = (Path(__file__).parents[2] / "docs/datasets.md").read_text("utf-8")
+    for row in load_catalogue().values():
+        for source in row.sources.values():
+            assert [f.name for f in source.files if f"`{f.name}`" not in page] == []
+
+
+def test_the_page_names_every_repository_of_weights() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/paper-suite.md").read_text("utf-8")
+    suite = yaml.safe_load((root / "config/suites/paper.yaml").read_text("utf-8"))
+    for backbone in suite["backbones"].values():
+        known = open_clip.get_pretrained_cfg(backbone["architecture"], backbone["pretrained"])
+        assert f"`{known['hf_hub'].rstrip('/')}`" in page

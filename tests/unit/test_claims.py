@@ -164,7 +164,7 @@ def test_the_page_says_which_claims_hold_and_how_the_order_compares():
     page = comparison_page("demo", claims, rows, ["a note"], numbers=False)
     assert "0 hold, 1 do not" in page
     assert "✘ does not hold | 1 of 2 | 0.950 | holds |" in page
-    assert "The order is the paper's in 1 of 2 columns." in page
+    assert "The order is the paper's in 1 of 2 comparisons" in page
     assert "| V | TRAP² | ＝ -3.0 | ▼ -40.0 |" in page
     assert "> a note" in page
     numbers = comparison_page(

@@ -14,6 +14,7 @@ from trap2.merging import METHODS, Merger, check_options
 from trap2.merging.elementwise import (
     ties,
 )
+from trap2.merging.registry import Method
 from trap2.updates import LowRank, Update, UpdateError
 
 F64 = torch.float64
@@ -373,6 +374,22 @@ def test_options_out_of_range(method: str, options: dict[str, Any], message: str
         check_options(method, options)
     with pytest.raises(ValueError, match=message):
         Merger(lora([2], 0)).merge(method, **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda layer: layer.dense()[0].mT, r"Bad in Full space: .* q has shape \(9, 12\)"),
+        (lambda layer: layer.dense()[0] / 0, "the merged layer q holds NaN or infinity"),
+    ],
+)
+def test_what_a_method_returns_is_checked(monkeypatch, wrong, message) -> None:
+    def merge(layers, options, seed):
+        return ((name, wrong(layer)) for name, layer in layers())
+
+    monkeypatch.setitem(METHODS, "Bad", Method("Bad", "here", ("Full",), merge))
+    with pytest.raises(UpdateError, match=message):
+        Merger(lora([2, 2], 0)).merge("Bad")
 
 
 def test_defaults_of_the_variants() -> None:

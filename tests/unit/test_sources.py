@@ -226,7 +226,9 @@ def test_archives_already_downloaded_need_no_network(
 
 def test_a_missing_archive_is_named(catalogue: dict[str, Dataset], tmp_path: Path) -> None:
     (tmp_path / "archives").mkdir()
-    with pytest.raises(DownloadError, match=r"SUN397.tar.gz' is missing \(looked in .*archives"):
+    with pytest.raises(
+        DownloadError, match=r"SUN397.tar.gz' \(http.*Partitions.zip' .* are missing \(looked in"
+    ):
         download(catalogue["sun397"], tmp_path, archives=tmp_path / "archives", log=silent)
 
 

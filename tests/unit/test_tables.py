@@ -61,8 +61,9 @@ def test_summary_says_whose_numbers_they_are():
         for name, value in (("zero-shot", "40"), ("fine-tuned", "80"), ("trap2", "76"))
     ]
     text = summary(
-        table1, merging_rows(MERGES, ["TA-Full"]), LAMBDAS, {"results/table1.csv": "alone"}
+        table1, merging_rows(MERGES, ["TA-Full"]), LAMBDAS, {"results/table1.csv": "alone"}, 0
     )
+    assert "suite, seed 0:" in text
     assert "not the paper's" in text
     assert "95 % of fine-tuned" in text
     assert "lower in 1 of 1 columns" in text
@@ -77,7 +78,7 @@ def test_summary_leaves_notes_out_of_the_numbers():
     ]
     table2 = [row | {"notes": "Read this."} for row in merging_rows(MERGES, ["TA-Full"])]
     assert "lower in 1 of 1 columns" in summary(
-        table1, table2, LAMBDAS, {"results/table1.csv": "alone"}
+        table1, table2, LAMBDAS, {"results/table1.csv": "alone"}, 0
     )
 
 

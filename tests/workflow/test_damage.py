@@ -156,7 +156,10 @@ def test_a_damaged_adapter_ends_the_job_that_needs_it_and_deleting_it_mends_the_
 def test_verify_says_what_does_not_match(smoke, tmp_path):
     run = copy_of(smoke, tmp_path / "clone")
     assert "are as recorded" in run.run("verify", cores=1).output
+    published = run.folder / "results/table2.csv"
+    published.write_text(published.read_text("utf-8").replace("6", "9"), "utf-8")
     flip_a_bit(run.folder / KINDS["labels"][0], Path(), random.Random(0))
     verified = run.snakemake("verify", "--cores", "1", "--config", *run.settings)
     assert verified.code != 0
     assert f"{KINDS['labels'][0]}: damaged or changed" in verified.output
+    assert "results/table2.csv: damaged or changed" in verified.output

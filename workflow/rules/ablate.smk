@@ -109,6 +109,7 @@ rule plot_ablation:
         mem_mb=1000,
         runtime=10,
     params:
+        seed=lambda w: seed_of(w),
         code=code("plot_ablation.py"),
     message:
         "Plot the ablation of {wildcards.sweep} on the {wildcards.suite} suite"

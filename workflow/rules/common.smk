@@ -157,9 +157,7 @@ def raw_dataset(wildcards):
     """The mark of a complete download; the demo needs none."""
     if suite_of(wildcards)["data"]["source"] == "demo":
         return []
-    # What is in the files follows from the row, which is a parameter: fetching the same files
-    # again is no reason to prepare them again.
-    return [ancient(f"{config['resources']}/datasets/{wildcards.task}/source.json")]
+    return [f"{config['resources']}/datasets/{wildcards.task}/source.json"]
 
 
 def preparation_settings(wildcards):

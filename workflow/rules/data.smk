@@ -27,9 +27,8 @@ rule download_dataset:
         mem_mb=2000,
         runtime=720,
     params:
-        dataset=lambda w: dataset_row(w.task),
-        mirror=config.get("mirror"),
-        archives=config.get("archives"),
+        # What makes other files. Mirror and archives offer the same ones, from another place.
+        sources=lambda w: dataset_row(w.task)["sources"],
     message:
         "Download {wildcards.task}"
     script:

@@ -28,6 +28,7 @@ rule plot_figure2:
         runtime=10,
     params:
         task=lambda w: suite_of(w)["figures"]["task"],
+        seed=lambda w: seed_of(w),
         code=code("plot_figure2.py"),
     message:
         "Plot Figure 2 of the {wildcards.suite} suite: loss and accuracy over the scale"
@@ -60,6 +61,7 @@ rule plot_figure5:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        seed=lambda w: seed_of(w),
         code=code("plot_figure5.py"),
     message:
         "Plot Figure 5 of the {wildcards.suite} suite: the uniform-averaging proxy"
@@ -92,6 +94,7 @@ rule plot_figure3:
         runtime=10,
     params:
         pair=lambda w: artifacts.figure_pair(suite_of(w)),
+        seed=lambda w: seed_of(w),
         code=code("plot_figure3.py"),
     message:
         "Plot Figure 3 of the {wildcards.suite} suite: between two adapters"
@@ -123,6 +126,7 @@ rule plot_figure4:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        seed=lambda w: seed_of(w),
         code=code("plot_figure4.py"),
     message:
         "Plot Figure 4 of the {wildcards.suite} suite: pairwise merges"
@@ -155,6 +159,7 @@ rule plot_figure6:
     params:
         tasks=lambda w: suite_of(w)["tasks"],
         cells=lambda w: artifacts.data_columns(suite_of(w)),
+        seed=lambda w: seed_of(w),
         code=code("plot_figure6.py"),
     message:
         "Plot Figure 6 of the {wildcards.suite} suite: weights of Chain of Merges"
@@ -186,6 +191,7 @@ rule plot_figure7:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        seed=lambda w: seed_of(w),
         code=code("plot_figure7.py"),
     message:
         "Plot Figure 7 of the {wildcards.suite} suite: scaling down"
@@ -217,6 +223,7 @@ rule plot_figure8:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
+        seed=lambda w: seed_of(w),
         code=code("plot_figure8.py"),
     message:
         "Plot Figure 8 of the {wildcards.suite} suite: paths between adapters"

@@ -55,6 +55,8 @@ rule collect_manifest:
         mem_mb=500,
         runtime=10,
     params:
+        seed=lambda w: seed_of(w),
+        checkpoints=config["checkpoints"],
         code=code("collect_manifest.py"),
     message:
         "List the files behind the results of the {wildcards.suite} suite ({wildcards.manifest})"

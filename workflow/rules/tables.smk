@@ -123,6 +123,7 @@ rule render_table:
         runtime=10,
     params:
         kind=lambda w: artifacts.TABLES[int(w.number)].kind,
+        seed=lambda w: seed_of(w),
         code=code("render_table.py"),
     message:
         "Render Table {wildcards.number} of the {wildcards.suite} suite"

@@ -1,9 +1,16 @@
 """List every file behind a suite's artifacts with its SHA-256, from the records of the jobs."""
 
 from trap2 import files, job, lineage
+from trap2.provenance import versions
 
 with job.running(snakemake) as say:
     found = lineage.collect(map(str, snakemake.input))
-    manifest = {"suite": snakemake.wildcards.suite, "files": found}
+    manifest = {
+        "suite": snakemake.wildcards.suite,
+        "seed": snakemake.params.seed,
+        "checkpoints": snakemake.params.checkpoints,
+        "versions": versions(),
+        "files": found,
+    }
     files.write_json(snakemake.output.manifest, manifest)
     say(f"{len(found)} files behind {len(snakemake.input)} artifacts")

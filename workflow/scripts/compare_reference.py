@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trap2 import files, job
+from trap2 import files, job, lineage
 from trap2.report import reproduction
 
 with job.running(snakemake) as say:
@@ -18,6 +18,9 @@ with job.running(snakemake) as say:
             snakemake.input.released_splits, snakemake.input.splits, strict=True
         )
     }
-    page = reproduction.page(snakemake.wildcards.suite, tables, splits)
+    suite = snakemake.wildcards.suite
+    released = files.read_json(lineage.manifest_path(suite))
+    made = f"seed {released['configuration']['seed']}, revision {released['revision']}"
+    page = reproduction.page(suite, made, tables, splits)
     files.write_text(snakemake.output.page, page)
     say(page)

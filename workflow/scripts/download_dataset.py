@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from trap2 import job
-from trap2.data.catalogue import parse_row
+from trap2.data.catalogue import load_catalogue
 from trap2.data.sources import download
 
 with job.running(snakemake) as say:
+    config = snakemake.config
+    (source,) = snakemake.params.sources
     facts = download(
-        parse_row(snakemake.wildcards.task, snakemake.params.dataset),
+        load_catalogue(config.get("catalogue"))[snakemake.wildcards.task],
         Path(snakemake.output.source).parent,
-        mirror=snakemake.params.mirror,
-        archives=snakemake.params.archives,
+        source=source,
+        mirror=config.get("mirror"),
+        archives=config.get("archives"),
         log=say,
     )
     say(f"{len(facts['files'])} files of {facts['task']}, source '{facts['source']}', are whole")

@@ -4,12 +4,12 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.ablation import ablation_figure, ablation_rows
 from trap2.report.figure_data import rounded
-from trap2.report.notes import add_caption_notes, add_notes
+from trap2.report.notes import add_caption_notes, add_notes, run_of
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.sweep)
     rows = ablation_rows(record)
-    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    about = f"{run_of(record, snakemake.params.seed)}, test split"
     figure = ablation_figure(rows, add_caption_notes(about, [record]))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     shown = rounded(rows)

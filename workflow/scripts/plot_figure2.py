@@ -4,14 +4,14 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.figure2 import figure2
 from trap2.report.figure_data import profile_rows, rounded
-from trap2.report.notes import add_caption_notes
+from trap2.report.notes import add_caption_notes, run_of
 
 with job.running(snakemake) as say:
     task = snakemake.params.task
     records = [files.read_json(path) for path in snakemake.input.profiles]
     profiles = {record["protection"]: record["profiles"][task] for record in records}
     zero_shot = files.read_json(snakemake.input.zero_shot)["test"]["accuracy"]
-    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, task {task}, test split"
+    about = f"{run_of(records[0], snakemake.params.seed)}, task {task}, test split"
     figure = figure2(profiles, zero_shot, add_caption_notes(about, records))
     rows = profile_rows(records, [task])
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])

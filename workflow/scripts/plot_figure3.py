@@ -4,7 +4,7 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.figure3 import figure3
 from trap2.report.figure_data import path_rows, rounded
-from trap2.report.notes import add_caption_notes
+from trap2.report.notes import add_caption_notes, run_of
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)
@@ -14,7 +14,7 @@ with job.running(snakemake) as say:
     rows = [
         row for row in path_rows(record) if (row["protected_task"], row["unprotected_task"]) == pair
     ]
-    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    about = f"{run_of(record, snakemake.params.seed)}, test split"
     figure = figure3(rows, zero_shot, add_caption_notes(about, [record]))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))

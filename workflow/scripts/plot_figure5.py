@@ -4,7 +4,7 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.figure5 import figure5
 from trap2.report.figure_data import averaging_rows, rounded
-from trap2.report.notes import add_caption_notes
+from trap2.report.notes import add_caption_notes, run_of
 
 with job.running(snakemake) as say:
     tasks = snakemake.params.tasks
@@ -12,7 +12,7 @@ with job.running(snakemake) as say:
     profiles = {record["protection"]: record["profiles"] for record in records}
     scored = [files.read_json(path) for path in snakemake.input.zero_shot]
     zero_shot = {record["task"]: record["test"]["accuracy"] for record in scored}
-    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
+    about = f"{run_of(records[0], snakemake.params.seed)}, test split"
     figure = figure5(profiles, zero_shot, tasks, add_caption_notes(about, records))
     rows = averaging_rows(records, tasks, zero_shot)
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])

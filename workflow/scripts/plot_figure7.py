@@ -4,12 +4,12 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.figure7 import figure7
 from trap2.report.figure_data import profile_rows, rounded
-from trap2.report.notes import add_caption_notes
+from trap2.report.notes import add_caption_notes, run_of
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.profiles]
     rows = [row for row in profile_rows(records, snakemake.params.tasks) if row["s"] <= 1]
-    about = f"{records[0]['suite']} suite, {records[0]['backbone']}, test split"
+    about = f"{run_of(records[0], snakemake.params.seed)}, test split"
     figure = figure7(rows, snakemake.params.tasks, add_caption_notes(about, records))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))

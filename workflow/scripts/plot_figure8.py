@@ -4,12 +4,12 @@ from trap2 import files, job
 from trap2.report import style
 from trap2.report.figure8 import figure8
 from trap2.report.figure_data import path_rows, rounded
-from trap2.report.notes import add_caption_notes
+from trap2.report.notes import add_caption_notes, run_of
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)
     rows = path_rows(record)
-    about = f"{record['suite']} suite, {record['backbone']}, test split"
+    about = f"{run_of(record, snakemake.params.seed)}, test split"
     figure = figure8(rows, snakemake.params.tasks, add_caption_notes(about, [record]))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))

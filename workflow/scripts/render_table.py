@@ -11,7 +11,7 @@ with job.running(snakemake) as say:
         snakemake.params.kind,
         files.read_csv(snakemake.input.table),
         zero_shot=zero_shot_averages(standalone),
-        source=f"Numbers of the {suite} suite",
+        source=f"Numbers of the {suite} suite, seed {snakemake.params.seed}",
     )
     files.write_text(snakemake.output.tex, text)
     say(f"rendered Table {number}")

@@ -9,7 +9,7 @@ with job.running(snakemake) as say:
     lambdas: dict[str, dict[str, float]] = {}
     for record in map(files.read_json, snakemake.input.trap2):
         lambdas.setdefault(record["backbone"], {})[record["task"]] = record["trap2"]["weight"]
-    text = summary(*tables, lambdas, snakemake.params.places)
+    text = summary(*tables, lambdas, snakemake.params.places, record["seed"])
     text = add_closing_notes(text, tables[0])
     files.write_text(snakemake.output.summary, text)
     say(text)

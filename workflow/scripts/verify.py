@@ -19,8 +19,14 @@ def manifest_files(first: Path, everything: Path) -> dict:
     return files.read_json(everything)["files"] | listed
 
 
+def published_copies() -> dict:
+    """The artifacts of ``results/`` itself, which jobs have copied there."""
+    recorded = lineage.recorded(Path("results"))
+    return {path: {"sha256": digest} for path, digest in recorded.items() if Path(path).exists()}
+
+
 with job.running(snakemake) as say:
-    manifest = manifest_files(*map(Path, snakemake.params.manifests))
+    manifest = manifest_files(*map(Path, snakemake.params.manifests)) | published_copies()
     found = list(lineage.problems(manifest))
     for problem in found:
         say(problem)

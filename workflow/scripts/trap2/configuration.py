@@ -122,7 +122,9 @@ def check_merging(name: str, suite: Mapping[str, Any]) -> None:
             if space not in METHODS[method].spaces:
                 allowed = list(METHODS[method].spaces)
                 problems.append(
-                    choice(f"merging.methods.{method}", space, allowed, "a merge space")
+                    choice(
+                        f"merging.methods.{method}", space, allowed, f"a merge space of {method}"
+                    )
                 )
     for method, options in merging["options"].items():
         if method not in merging["methods"]:

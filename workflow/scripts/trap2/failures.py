@@ -73,7 +73,7 @@ REASONS = (
         "try again later, or set the backbone's pretrained to a file (docs/paper-suite.md, Models)",
     ),
     Reason(
-        r"could not be had|cannot be listed|broke off after|is missing \(",
+        r"could not be had|cannot be listed|broke off after|(is|are) missing \(",
         "a download failed or is not what the catalogue says",
         "try again later, or give the files by hand (archives, docs/datasets.md)",
     ),

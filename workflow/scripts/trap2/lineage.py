@@ -61,34 +61,38 @@ def check_inputs(paths: Iterable[str]) -> dict[str, str]:
         FileError: a file is not what was recorded, or its record is damaged or of other files.
     """
     found: dict[str, str] = {}
-    recorded: dict[Path, dict[str, str]] = {}
+    known: dict[Path, dict[str, str]] = {}
     for path in map(str, paths):
         folder = Path(path).parent
-        if folder not in recorded:
-            recorded[folder] = _recorded(folder)
+        if folder not in known:
+            known[folder] = recorded(folder)
         found[path] = files.sha256(path)
-        if recorded[folder] and recorded[folder].get(path) != found[path]:
-            raise files.FileError(mismatch(path, found[path], recorded[folder].get(path)))
+        if known[folder] and known[folder].get(path) != found[path]:
+            raise files.FileError(mismatch(path, found[path], known[folder].get(path)))
     return found
 
 
-def mismatch(path: str, found: str, recorded: str | None) -> str:
+def mismatch(path: str, found: str, known: str | None) -> str:
     """What is wrong with a file whose digest is not the recorded one, and what to do."""
     remedy = (
         "Get it again: dvc checkout --force, or dvc pull"
         if Path(path).parts[0] == str(BUNDLE)
         else "Delete it and run snakemake again"
     )
-    if recorded is None:
+    if known is None:
         return f"{path}: the records beside it speak of other files. {remedy}."
     return (
         f"{path}: damaged or changed after it was made: its SHA-256 is {found[:12]}…, recorded "
-        f"is {recorded[:12]}…. {remedy}."
+        f"is {known[:12]}…. {remedy}."
     )
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """The digests of a folder's files, from the records of the jobs that made them."""
+def recorded(folder: Path) -> dict[str, str]:
+    """The digests of a folder's files, from the records of the jobs that made them.
+
+    Raises:
+        FileError: a record is damaged.
+    """
     if len(folder.parts) > 1 and folder.parts[0] == str(BUNDLE):
         manifest = files.read_json(manifest_path(folder.parts[1]))
         return {str(BUNDLE / name): digest for name, digest in manifest["files"].items()}
@@ -174,7 +178,7 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _is_as_made(path: str, digest: str) -> bool:
     try:
-        return _recorded(Path(path).parent).get(path) == digest
+        return recorded(Path(path).parent).get(path) == digest
     except (files.FileError, OSError):
         return False
 

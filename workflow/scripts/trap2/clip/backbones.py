@@ -173,9 +173,11 @@ def family(tower: nn.Module) -> str:
     for candidate in FAMILIES.values():
         if any(candidate.adapted.fullmatch(name) for name in names):
             return candidate.name
+    patterns = ", ".join(f"{name}: {known.adapted.pattern}" for name, known in FAMILIES.items())
     raise ValueError(
-        f"a tower of type {type(tower).__name__} is of none of the families "
-        f"{', '.join(FAMILIES)}; add its family to trap2/clip/families.py"
+        f"no linear layer of this {type(tower).__name__} is one that a family adapts ({patterns}). "
+        "The smallest ConvNeXts have convolutions in their place; other kinds of towers need a "
+        "family of their own in trap2/clip/families.py"
     )
 
 

@@ -110,6 +110,8 @@ def download(
     place.downloads.mkdir(parents=True, exist_ok=True)
     record = _Record(folder / "checksums.json")
     fetched = []
+    if place.archives:
+        _refuse_missing_archives(place)
     for file in _expand(place, record):
         path = _fetch(place, file, record)
         fetched.append((file, path))
@@ -223,11 +225,30 @@ def _fetch(place: _Place, file: RemoteFile, record: _Record) -> Path:
     )
 
 
-def _find_archived(place: _Place, file: RemoteFile) -> Path:
+def _refuse_missing_archives(place: _Place) -> None:
+    """Name all files that are missing, not one after the other in one run each."""
+    missing = [
+        f"'{file.name}' ({file.url})"
+        for file in place.source.files
+        if "*" not in file.name and not any(f.is_file() for f in _archived(place, file))
+    ]
+    if missing:
+        raise DownloadError(
+            f"{place.task}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing "
+            f"({_origin(place)})"
+        )
+
+
+def _archived(place: _Place, file: RemoteFile) -> list[Path]:
+    """Where a file of the archives may be."""
     assert place.archives is not None
-    for folder in (place.archives / place.task, place.archives):
-        if (folder / file.name).is_file():
-            return folder / file.name
+    return [place.archives / place.task / file.name, place.archives / file.name]
+
+
+def _find_archived(place: _Place, file: RemoteFile) -> Path:
+    for path in _archived(place, file):
+        if path.is_file():
+            return path
     raise DownloadError(f"{place.task}: '{file.name}' is missing ({_origin(place)})")
 
 

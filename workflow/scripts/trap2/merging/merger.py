@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -87,14 +88,25 @@ class Merger:
         Raises:
             ValueError: an unknown method or option, an option out of its range, or a method that
                 does not run in this space.
-            UpdateError: a dense layer holds NaN or infinity (raised when it is read).
+            UpdateError: a dense layer holds NaN or infinity, or the method returns these or another
+                shape (raised when the layer is read).
         """
         complete = check_options(method, options)
         entry = METHODS[method]
         if self.space not in entry.spaces:
             raise ValueError(
                 f"{method} runs in {', '.join(entry.spaces)}, not in {self.space}"
-                + ("; its result is the same in every space" if entry.spaces == ("Full",) else "")
+                + ("; its result is the same in every space" if method in {"WA", "TA"} else "")
             )
         merged = entry.merge(self._layers, complete, generator_seed)
-        return ((layer, delta.reshape(self.shapes[layer])) for layer, delta in merged)
+        return ((layer, self._shaped(method, layer, delta)) for layer, delta in merged)
+
+    def _shaped(self, method: str, layer: str, delta: torch.Tensor) -> torch.Tensor:
+        shape = tuple(self.shapes[layer])
+        what = f"{method} in {self.space} space: the merged layer {layer}"
+        matrix = (shape[0], math.prod(shape[1:])) if shape else shape
+        if tuple(delta.shape) not in {shape, matrix}:
+            raise UpdateError(f"{what} has shape {tuple(delta.shape)}; it must be {shape}")
+        if not delta.isfinite().all():
+            raise UpdateError(f"{what} holds NaN or infinity")
+        return delta.reshape(shape)

@@ -28,18 +28,19 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
     figure, panels = style.panels(count, count, width, 0.85 * width)
     limits = _loss_limits(rows)
     for place, axes in enumerate(panels):
-        row_task, column_task = tasks[place // count], tasks[place % count]
-        if place < count:
+        row, column = divmod(place, count)
+        row_task, column_task = tasks[row], tasks[column]
+        if row == 0:
             axes.set_title(task_title(column_task), fontsize=9 if count <= 5 else 8)
-        if place % count == 0:
+        if column == 0:
             axes.set_ylabel(task_title(row_task), fontsize=9 if count <= 5 else 8)
         if row_task == column_task:
             _empty_panel(axes)
             continue
         points = [
-            row
-            for row in rows
-            if (row["protected_task"], row["unprotected_task"]) == (row_task, column_task)
+            point
+            for point in rows
+            if (point["protected_task"], point["unprotected_task"]) == (row_task, column_task)
         ]
         for side, curve in style.SIDE_CURVES.items():
             _path(axes, points, side, curve)
@@ -51,11 +52,13 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
         axes.set_yticks([0, 1, 10], ["0", "1", "10"])
         axes.set_yticks([], minor=True)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        if place // count == count - 1:
+        # The diagonal is empty: its neighbour has the scale.
+        first, last = column == (row == 0), row == count - 1 - (column == count - 1)
+        if last:
             axes.set_xlabel("β", labelpad=1)
         axes.tick_params(
-            labelleft=place % count == 0,
-            labelbottom=place // count == count - 1,
+            labelleft=first,
+            labelbottom=last,
             labelsize=8 if count <= 5 else 7,
             length=2,
         )

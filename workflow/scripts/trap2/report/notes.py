@@ -36,6 +36,11 @@ def add_notes(
     return [*columns, COLUMN]
 
 
+def run_of(record: Mapping[str, Any], seed: int) -> str:
+    """What a figure's caption begins with: suite, seed and backbone."""
+    return f"{record['suite']} suite, seed {seed}, {record['backbone']}"
+
+
 def add_caption_notes(about: str, records: Iterable[Mapping[str, Any]]) -> str:
     """A figure's caption with the notes of the records behind it above it, wrapped."""
     return "\n".join([*textwrap.wrap(notes_of(records), CAPTION_WIDTH), about])

@@ -107,7 +107,10 @@ def _pattern(number: int, members: Sequence[Row]) -> list[str]:
     reference = protection_title(members[0]["reference"])
     lines = [f"TRAP² against {reference}: {found}."] if found else []
     if compared:
-        lines.append(f"The order is the paper's in {agree} of {len(compared)} columns.")
+        lines.append(
+            f"The order is the paper's in {agree} of {len(compared)} comparisons: every "
+            "protection, backbone and column that both have."
+        )
     lines = [" ".join(lines)]
     if number not in SHOWN:
         return [*lines, "", f"All columns: `table{number}.csv`."]

@@ -41,11 +41,14 @@ def differences(reference: list[Row], ours: list[Row]) -> Comparison:
     return Comparison(max(len(reference), len(ours)) * len(columns), found)
 
 
-def page(suite: str, tables: Mapping[str, Comparison], splits: Mapping[str, bool]) -> str:
+def page(
+    suite: str, made: str, tables: Mapping[str, Comparison], splits: Mapping[str, bool]
+) -> str:
     """The comparison as a page of Markdown.
 
     Args:
         suite: the suite's name.
+        made: of which seed and revision of the code the checkpoints are.
         tables: by file name.
         splits: by task and resolution, whether the split indices are the released ones.
     """
@@ -54,6 +57,7 @@ def page(suite: str, tables: Mapping[str, Comparison], splits: Mapping[str, bool
     lines = [
         f"# The {suite} suite from its released checkpoints",
         "",
+        f"Checkpoints: {made}.",
         f"Differences from the released tables: **{total}**.",
         f"Split indices: {len(splits) - len(other)} of {len(splits)} tasks as released"
         + (f"; not {', '.join(other)}." if other else "."),

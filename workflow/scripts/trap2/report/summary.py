@@ -15,6 +15,7 @@ def summary(
     table2: list[Row],
     lambdas: Mapping[str, Mapping[str, float]],
     places: Mapping[str, str],
+    seed: int,
 ) -> str:
     """What Tables 1 and 2 say about each backbone, and where the artifacts are.
 
@@ -23,9 +24,10 @@ def summary(
         table2: rows of the merging table.
         lambdas: the chosen λ by backbone and task.
         places: what each artifact shows, by path.
+        seed: the run's.
     """
     suite = table1[0]["suite"]
-    lines = [f"The {suite} suite: test accuracy in percent, mean over its tasks."]
+    lines = [f"The {suite} suite, seed {seed}: test accuracy in percent, mean over its tasks."]
     if suite != "paper":
         lines[0] += " These are this suite's own numbers, not the paper's."
     for backbone in dict.fromkeys(row["backbone"] for row in table1):
