@@ -31,8 +31,8 @@ SLOW_STEPS = """
                 losses = self._step()
 """
 ENOUGH, SHORT = (
-    "runtime=sized(120, 480)",
-    ('runtime=lambda w, attempt: attempt if w.task == "shapes" else 120'),
+    "runtime=sized(15, 480)",
+    ('runtime=lambda w, attempt: attempt if w.task == "shapes" else 15'),
 )
 
 
@@ -159,8 +159,12 @@ def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
     assert "--unlock" in locked.output
     clone.succeed(*SLURM, "--unlock")
 
+    # Where a job that still waits is to write its log.
+    waiting = clone.folder / "logs/slurm/rule_finetune_trap2/waiting"
+    waiting.mkdir()
     refused = clone.run(*COMMAND)
     assert refused.code != 0
+    assert waiting.exists()
     assert f"{job.number} RUNNING finetune_trap2" in refused.output
     assert f"scancel {job.number}" in refused.output
     assert "Traceback" not in refused.output

@@ -124,7 +124,8 @@ def test_a_site_file_says_what_jobs_ask_for(new_clone):
     (clone.folder / "slurm/site.yaml").write_text("partition: gpu\n")
     wrong = clone.run(*DRY, target)
     assert wrong.code != 0
-    assert "['partition']: its keys are jobs and gpu_jobs" in wrong.output
+    assert "'partition' is not a known key; choose from gpu_jobs, jobs" in wrong.output
+    assert "usage:" not in wrong.output
 
 
 def test_the_example_of_a_site_file_is_one(new_clone):

@@ -28,3 +28,16 @@ def test_the_smoke_suite_gives_the_bytes_of_a_local_run_in_time(
     clone.succeed(*SLURM, *TABLES, *SMOKE)
     same_tables(clone)
     assert ratio <= MOST_TIMES_LOCAL
+
+
+def test_a_partition_that_does_not_exist_ends_the_run_before_any_job(cluster, new_clone):
+    clone = new_clone("partition", on=cluster)
+    (clone.folder / "slurm/site.yaml").write_text("gpu_jobs: {slurm_partition: gpux}\n", "utf-8")
+    before = len(cluster.jobs("--states=all"))
+    run = clone.run(*SLURM, "results/table2.csv")
+    assert run.code != 0
+    assert "SLURM would not take these jobs; nothing was run" in run.output
+    assert "sweep_merges (--partition=gpux" in run.output
+    assert "Invalid partition name specified" in run.output
+    assert not (clone.folder / "resources").exists()
+    assert len(cluster.jobs("--states=all")) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from trap2 import files
@@ -180,3 +181,9 @@ def test_merging_checkpoints_reads_layer_by_layer(tmp_path: Path, method: str) -
         assert max(len(update.given) for update in updates) == number
         assert max(update.alive for update in updates) <= 1
     assert number == layers
+
+
+@pytest.mark.parametrize("delta", [np.ones((2, 2)), (torch.ones(2, 1), torch.ones(1, 2))])
+def test_a_layer_of_another_kind_is_named(delta) -> None:
+    with pytest.raises(UpdateError, match=r"layer a is of type \w+; it must be a tensor"):
+        check_updates([{"a": delta}])

@@ -163,7 +163,12 @@ def shape_of(update: Update, layer: str) -> tuple[int, ...]:
     """The shape of one layer's ΔW; a :class:`CheckpointUpdate` is asked without reading it."""
     if isinstance(update, CheckpointUpdate):
         return update.shape_of(layer)
-    return tuple(update[layer].shape)
+    delta = update[layer]
+    if not isinstance(delta, torch.Tensor | LowRank):
+        raise UpdateError(
+            f"layer {layer} is of type {type(delta).__name__}; it must be a tensor or LowRank(B, A)"
+        )
+    return tuple(delta.shape)
 
 
 def check_updates(updates: Sequence[Update]) -> dict[str, tuple[int, ...]]:

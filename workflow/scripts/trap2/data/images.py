@@ -80,8 +80,11 @@ def file_part(folder: Path, names: Sequence[str], labels: Sequence[int] | np.nda
     """A part whose images are files; ``names`` are paths relative to ``folder``.
 
     Raises:
-        FileError: a name that leaves the folder, is listed twice, or has no file.
+        FileError: a name that leaves the folder, is listed twice, or has no file; more or fewer
+            labels than names.
     """
+    if len(names) != len(labels):
+        raise files.FileError(f"{folder}: {len(names)} images are listed with {len(labels)} labels")
     seen: set[str] = set()
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
