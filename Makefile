@@ -22,7 +22,7 @@ help:
 	@echo "make report         all of these in one HTML file that opens offline, results/report.html;"
 	@echo "                    makes them first"
 	@echo "make verify         check every file behind the results against its recorded SHA-256"
-	@echo "make test           run the tests; half an hour on two cores"
+	@echo "make test           run the tests; 25 minutes on two cores"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
 	@echo "make benchmark      time merging and loading against the plain way of doing them"
 	@echo "make lint           check format, style and types"

@@ -54,7 +54,7 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         # The diagonal is empty: its neighbour has the scale.
         first, last = column == (row == 0), row == count - 1 - (column == count - 1)
-        if last:
+        if row == count - 1:
             axes.set_xlabel("β", labelpad=1)
         axes.tick_params(
             labelleft=first,
@@ -62,6 +62,9 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
             labelsize=8 if count <= 5 else 7,
             length=2,
         )
+        # Their scales stand on the empty panel and make no room between the others.
+        axes.yaxis.set_in_layout(column == 0)
+        axes.xaxis.set_in_layout(row == count - 1)
     handles, labels = panels[1].get_legend_handles_labels()
     figure.legend(
         handles,
@@ -108,3 +111,5 @@ def _empty_panel(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+    # Behind the scales of its neighbours.
+    axes.set_zorder(-1)
