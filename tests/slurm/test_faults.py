@@ -19,6 +19,8 @@ MERGE = "smoke/ViT-demo/lora/merges/trap2/signs.json"
 OUTAGE_SECONDS = 25
 
 FAIL_ONCE = """
+from pathlib import Path
+
 mark = Path("failed-once")
 if snakemake.wildcards.task == "satellite" and not mark.exists():
     mark.touch()

@@ -100,6 +100,13 @@ sbatch: error: Batch job submission failed: Invalid partition name specified'.
     assert "reason  SLURM refused the job; it never started" in told
 
 
+def test_what_was_raised_is_shown_before_snakemakes_farewell(tmp_path):
+    farewell = "Exiting because a job execution failed.\n" * 7
+    log = write(tmp_path / "job.log", f"a\nNameError: name 'x' is not defined\n{farewell}")
+    told = explain([write(tmp_path / "snakemake.log", attempt(3, "a", log))], "x")
+    assert "| NameError: name 'x' is not defined\n        | Exiting" in told
+
+
 def test_a_run_that_was_stopped_says_how_to_go_on_and_blames_no_job(tmp_path):
     log = write(tmp_path / "job.log", "ended by SIGTERM\n")
     text = attempt(3, "a", log) + "Terminating processes on user request, this might take…\n"

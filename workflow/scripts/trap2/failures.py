@@ -15,6 +15,7 @@ from pathlib import Path
 
 LAST_LINES = 6
 SHOWN_JOBS = 5
+RAISED = r"(?!WorkflowError|CalledProcessError)[A-Za-z_.]*(Error|Exception): "
 STOPPED = "Terminating processes on user request"
 
 
@@ -191,7 +192,10 @@ def _told(failure: Failure, messages: dict[str, str], began: float) -> Iterator[
             yield f"log     {log} (not written in this run: the job did not start)"
             continue
         text = _text(log).strip()
-        shown = text.splitlines()[-LAST_LINES:]
+        lines = text.splitlines()
+        # What was raised, where Snakemake's own farewell in SLURM's log has pushed it up.
+        raised = [line for line in lines[:-LAST_LINES] if re.match(RAISED, line)][-1:]
+        shown = raised + lines[-LAST_LINES:]
         yield f"log     {log}" + ("" if text else " (empty: the job ended without a word)")
         yield from (f"        | {line}" for line in shown)
         last += shown
