@@ -29,7 +29,7 @@ def start(clone: Clone) -> subprocess.Popen:
             capture_output=True,
             check=True,
         )
-    command = ["--cores", "4", "--rerun-incomplete", "--config", *clone.settings]
+    command = ["--cores", "2", "--rerun-incomplete", "--config", *clone.settings]
     # A file, not a pipe: what a killed Snakemake leaves at work must not hold this test up.
     with open(clone.folder / "output.txt", "w") as output:
         return subprocess.Popen(

@@ -106,7 +106,7 @@ def test_folder_order_cores_locale_and_time_zone_change_no_byte(smoke, clone, mo
     adapters = [f"results/smoke/ViT-demo/lora/{task}/trap2/update.json" for task in TASKS]
     first = random.Random(0).choice(adapters)
     order = ("--scheduler", "greedy", "--prioritize", first)
-    # One core here, all in `smoke`, four where runs are killed (test_kills.py).
+    # One core here, all of them in `smoke`.
     run = clone.snakemake("--cores", "1", *order, "--config", *clone.settings)
     assert run.code == 0, run.output
     assert_same_bytes(clone, smoke)
