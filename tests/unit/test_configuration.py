@@ -110,8 +110,9 @@ def test_several_mistakes_come_at_once(tmp_path, suite):
     assert str(error.value).count("\n  - ") == 2
 
 
-def test_a_file_that_is_not_yaml_is_named(tmp_path):
-    (tmp_path / "mine.yaml").write_text("tasks: [", "utf-8")
+@pytest.mark.parametrize("text", ["tasks: [", "? [a]\n: b"])
+def test_a_file_that_is_not_yaml_is_named(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
     with pytest.raises(ConfigurationError, match=r"config/suites/mine.yaml is not valid YAML"):
         load_suite("mine", tmp_path)
 
