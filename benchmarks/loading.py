@@ -4,7 +4,7 @@
 
 Both ways deliver the same uint8 batches (n, 3, R, R), in one random order.  The plain way opens
 JPEG files of photograph size with torchvision's image folder and transforms; the prepared way maps
-the arrays of :mod:`trap2.data.arrays`, decoded and cropped once.  The bar is on that step.  The
+the arrays of :mod:`trap2.data.prepared`, decoded and cropped once.  The bar is on that step.  The
 second pair of figures adds CLIP's normalisation to float32, the same for both ways: a GPU does it
 itself, and on one core it costs more than mapping the images.
 """
@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision import datasets, transforms
-from trap2 import files, seeding
-from trap2.clip.backbones import normalise
-from trap2.data import arrays
+from trap2.data.prepared import open_split, write_split
 from trap2.data.transforms import to_array
+from trap2.models.clip.tower import normalise
+from trap2.runtime import files, seeding
 
 BATCH = 64
 BAR = 20.0
@@ -65,13 +65,13 @@ def measure(
     """Write the photographs, prepare them, and time both ways."""
     write_photographs(folder / "jpeg", count, *size)
     jpegs = datasets.ImageFolder(str(folder / "jpeg"))
-    arrays.write_split(
+    write_split(
         folder / "prepared",
         "train",
         (to_array(jpegs[index][0], resolution) for index in range(count)),
         np.zeros(count, dtype=np.int64),
     )
-    prepared = arrays.open_split(folder / "prepared", "train").images
+    prepared = open_split(folder / "prepared", "train").images
     cut = transforms.Compose(
         [
             transforms.Resize(resolution, transforms.InterpolationMode.BICUBIC),

@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trap2 import files
-from trap2.merging import METHODS, Merger, check_options
-from trap2.seeding import seed_of
-from trap2.updates import CheckpointUpdate, LowRank, Update
+from trap2.merging.catalogue import METHODS, check_options
+from trap2.merging.merger import Merger
+from trap2.runtime import files
+from trap2.runtime.seeding import seed_of
+from trap2.updates.delta import CheckpointUpdate, LowRank, Update
 
 Tensor = torch.Tensor
 SHAPES = {"ViT-B/32": (48, 768), "ViT-L/14": (96, 1024)}

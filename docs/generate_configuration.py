@@ -115,8 +115,8 @@ def _resolved(part: Schema, root: Schema) -> dict[str, Any]:
 def _library_default(path: str) -> Any:
     """The default of a setting that the library's dataclasses hold, not the schema."""
     sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
-    from trap2.lora import AdapterSettings
-    from trap2.training import Optimisation
+    from trap2.training.trainer import Optimisation
+    from trap2.updates.adapters import AdapterSettings
 
     sys.path.pop(0)
     groups = {"optimisation": Optimisation, "adapter": AdapterSettings}

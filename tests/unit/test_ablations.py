@@ -2,9 +2,10 @@
 
 import pytest
 import yaml
-from trap2.ablations import SWEEPS, is_own, swept_tasks, variants
-from trap2.configuration import ConfigurationError, load_suite
-from trap2.report.ablation import ablation_rows
+from trap2.report.figures.ablation import ablation_rows
+from trap2.runtime.schema import ConfigurationError
+from trap2.suites.ablations import SWEEPS, is_own, swept_tasks, variants
+from trap2.suites.load import load_suite
 
 SUITE = {
     "figures": {"task": "digits", "backbone": "V"},

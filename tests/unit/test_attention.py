@@ -9,7 +9,7 @@ import pytest
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
-from trap2.clip.attention import SeparateAttention, separate_attention
+from trap2.models.clip.attention import SeparateAttention, separate_attention
 
 # Two of the twelve blocks of ViT-B/32; ViT-L/14 with three blocks and a quarter of its width.
 TOWERS = {

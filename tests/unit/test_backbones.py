@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from trap2 import files
-from trap2.clip import backbones
+from trap2.models.clip.build import build_clip, load_pretrained
+from trap2.models.clip.tower import features, normalise, vision_tower
+from trap2.models.layers import family, lora_targets
+from trap2.runtime import files
 
 TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
 VIT: dict[str, Any] = {
@@ -40,13 +42,13 @@ CONVNEXT: dict[str, Any] = {
 
 def _tower(architecture: Any) -> nn.Module:
     torch.manual_seed(0)
-    return backbones.vision_tower(backbones.build_clip(architecture))
+    return vision_tower(build_clip(architecture))
 
 
 def test_targets_of_a_vit_are_the_four_projections_of_every_block() -> None:
     tower = _tower(VIT)
-    assert backbones.family(tower) == "vit"
-    assert backbones.lora_targets(tower) == [
+    assert family(tower) == "vit"
+    assert lora_targets(tower) == [
         f"transformer.resblocks.{block}.attn.{name}_proj"
         for block in range(2)
         for name in ("q", "k", "v", "out")
@@ -55,9 +57,9 @@ def test_targets_of_a_vit_are_the_four_projections_of_every_block() -> None:
 
 def test_targets_of_a_convnext_are_the_pointwise_layers() -> None:
     tower = _tower(CONVNEXT)
-    assert backbones.family(tower) == "convnext"
+    assert family(tower) == "convnext"
     blocks = ["0.blocks.0", "1.blocks.0", "1.blocks.1", "2.blocks.0", "3.blocks.0"]
-    assert backbones.lora_targets(tower) == [
+    assert lora_targets(tower) == [
         f"trunk.stages.{block}.mlp.{name}" for block in blocks for name in ("fc1", "fc2")
     ]
     assert tower.trunk.stages[0].blocks[0].gamma.detach().tolist() == [0.5] * 8
@@ -78,19 +80,19 @@ def test_targets_of_a_convnext_are_the_pointwise_layers() -> None:
 )
 def test_the_papers_backbones(name: str, layers: int, parameters: int) -> None:
     with torch.device("meta"):
-        tower = backbones.vision_tower(backbones.build_clip(name))
-    targets = backbones.lora_targets(tower)
+        tower = vision_tower(build_clip(name))
+    targets = lora_targets(tower)
     modules = [tower.get_submodule(target) for target in targets]
     assert len(targets) == layers
     assert 16 * sum(m.in_features + m.out_features for m in modules) == parameters
 
 
 def test_the_tower_is_frozen_in_evaluation_mode_and_the_same_function() -> None:
-    clip = backbones.build_clip(VIT)
+    clip = build_clip(VIT)
     images = torch.randn(3, 3, 16, 16)
     before = copy.deepcopy(clip).encode_image(images, normalize=True)
-    tower = backbones.vision_tower(clip)
-    torch.testing.assert_close(backbones.features(tower, images), before, rtol=1e-5, atol=1e-6)
+    tower = vision_tower(clip)
+    torch.testing.assert_close(features(tower, images), before, rtol=1e-5, atol=1e-6)
     assert not any(p.requires_grad for p in tower.parameters())
     assert not any(m.training for m in tower.modules())
 
@@ -98,22 +100,22 @@ def test_the_tower_is_frozen_in_evaluation_mode_and_the_same_function() -> None:
 @pytest.mark.parametrize("architecture", [VIT, CONVNEXT], ids=["vit", "convnext"])
 def test_weights_go_through_a_file(architecture: Any, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    clip = backbones.build_clip(architecture)
+    clip = build_clip(architecture)
     files.write_tensors(tmp_path / "clip.safetensors", clip.state_dict())
-    again = backbones.build_clip(architecture, tmp_path / "clip.safetensors")
+    again = build_clip(architecture, tmp_path / "clip.safetensors")
     for name, tensor in clip.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
 def test_weights_of_another_model_are_refused_with_the_names(tmp_path: Path) -> None:
-    state = backbones.build_clip(VIT).state_dict()
+    state = build_clip(VIT).state_dict()
     del state["text_projection"]
     state["surplus"] = torch.zeros(1)
     state["visual.proj"] = torch.zeros(3, 3)
     path = tmp_path / "clip.safetensors"
     files.write_tensors(path, state)
     with pytest.raises(files.FileError) as error:
-        backbones.build_clip(VIT, path)
+        build_clip(VIT, path)
     for part in ("missing keys: text_projection", "unexpected keys: surplus", "visual.proj (3, 3)"):
         assert part in str(error.value)
 
@@ -121,19 +123,19 @@ def test_weights_of_another_model_are_refused_with_the_names(tmp_path: Path) -> 
 def test_a_local_file_of_a_published_model(tmp_path: Path) -> None:
     (tmp_path / "tiny-vit.json").write_text(json.dumps(VIT))
     open_clip.add_model_config(tmp_path / "tiny-vit.json")
-    state = backbones.build_clip("tiny-vit").state_dict()
+    state = build_clip("tiny-vit").state_dict()
     # As in files converted from the original release: the scale is a vector of one.
     state["logit_scale"] = torch.tensor([4.5])
     path = tmp_path / "open_clip_model.safetensors"
     files.write_tensors(path, state)
-    clip = backbones.load_pretrained("tiny-vit", str(path), tmp_path)
+    clip = load_pretrained("tiny-vit", str(path), tmp_path)
     assert clip.logit_scale.item() == 4.5
     pickled = tmp_path / "weights.pt"
     pickled.write_bytes(b"")
     with pytest.raises(files.FileError, match="never a pickle"):
-        backbones.load_pretrained("tiny-vit", str(pickled), tmp_path)
+        load_pretrained("tiny-vit", str(pickled), tmp_path)
     with pytest.raises(ValueError, match=r"its tags are .*openai"):
-        backbones.load_pretrained("ViT-B-32", "no-such-tag", tmp_path)
+        load_pretrained("ViT-B-32", "no-such-tag", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -150,21 +152,21 @@ def test_a_local_file_of_a_published_model(tmp_path: Path) -> None:
 )
 def test_bad_architectures_are_named(architecture: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        backbones.build_clip(architecture)
+        build_clip(architecture)
 
 
 def test_other_towers_have_no_family() -> None:
     with pytest.raises(ValueError, match="attention is fused"):
-        backbones.family(backbones.build_clip(VIT).visual)
+        family(build_clip(VIT).visual)
     with pytest.raises(
         ValueError,
         match=r"no linear layer of this Conv2d is one that a family adapts \(vit: ",
     ):
-        backbones.family(nn.Conv2d(3, 3, 1))
+        family(nn.Conv2d(3, 3, 1))
 
 
 def test_normalisation_is_open_clips_own() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     preprocess = open_clip.image_transform(20, is_train=False)
-    ours = backbones.normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    ours = normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
     torch.testing.assert_close(ours[0], preprocess(Image.fromarray(pixels)))

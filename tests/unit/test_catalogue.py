@@ -9,9 +9,9 @@ import open_clip
 import pytest
 import yaml
 from torchvision import datasets
-from trap2 import files
 from trap2.data.catalogue import CATALOGUE, Dataset, load_catalogue
 from trap2.data.readers import READERS
+from trap2.runtime import files
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published"
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from trap2.checkpointing import checkpoint_blocks
-from trap2.clip.backbones import build_clip, lora_targets, vision_tower
-from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate, TrainableUpdate
-from trap2.objective import Trap2, accumulate_gradient
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import lora_targets
+from trap2.models.recompute import checkpoint_blocks
+from trap2.protection.trap2 import Trap2, accumulate_gradient
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 torch.set_num_threads(1)
 

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from trap2 import files, lora, released
-from trap2.cli import main
-from trap2.clip.backbones import build_clip, lora_targets, vision_tower
-from trap2.clip.heads import write_head
-from trap2.commands import train as train_command
-from trap2.data.arrays import write_split
-from trap2.finetuning import finetune
-from trap2.lora import AdapterSettings
-from trap2.objective import Trap2
-from trap2.training import Optimisation
+from trap2.cli import train
+from trap2.cli.main import main
+from trap2.data.prepared import write_split
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.heads import write_head
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import lora_targets
+from trap2.protection.trap2 import Trap2
+from trap2.runtime import files
+from trap2.training.finetune import finetune
+from trap2.training.trainer import Optimisation
+from trap2.updates.adapters import ADAPTER_FILES, AdapterSettings
+from trap2.updates.stored import load_update
+from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 ARCHITECTURE: dict[str, Any] = {
@@ -47,7 +51,7 @@ def own(tmp_path_factory) -> Path:
         for split in ("train", "val", "test"):
             images = generator.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
             write_split(root / "data" / task / "16", split, images, generator.integers(0, 5, 40))
-        adapter = lora.LoraUpdate(
+        adapter = LoraUpdate(
             vision_tower(build_clip(ARCHITECTURE, None)),
             lora_targets(tower),
             AdapterSettings(rank=3, alpha=6),
@@ -60,7 +64,7 @@ def own(tmp_path_factory) -> Path:
         files.write_json(root / "updates" / task / "update.json", record)
     moved = vision_tower(build_clip(ARCHITECTURE))
     moved.load_state_dict(tower.state_dict())
-    whole = lora.FullUpdate(moved)
+    whole = FullUpdate(moved)
     for parameter in whole.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     whole.save(root / "updates/whole")
@@ -100,7 +104,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
         device=torch.device("cpu"),
         say=lambda _line: None,
     )
-    for name in lora.ADAPTER_FILES:
+    for name in ADAPTER_FILES:
         assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "job" / name).read_bytes()
     record = files.read_json(tmp_path / "mine/update.json")
     assert record["protection"] == "trap2"
@@ -138,8 +142,8 @@ def test_protecting(own, tmp_path, update, defense):
     arguments = ("--data", data, "--update", source, "--defense", defense)
     succeed(own, "protect", *arguments, "--output", tmp_path / "out")
     assert files.read_json(tmp_path / "out/update.json")["protection"] == defense
-    protected = released.load_update(tmp_path / "out", own / "vit/tower.safetensors")
-    before = released.load_update(source, own / "vit/tower.safetensors")
+    protected = load_update(tmp_path / "out", own / "vit/tower.safetensors")
+    before = load_update(source, own / "vit/tower.safetensors")
     assert set(protected) >= set(before)
 
 
@@ -152,7 +156,7 @@ def test_a_merge_is_the_sum_of_the_updates(own, tmp_path):
     layer = "transformer.resblocks.1.attn.k_proj.weight"
     expected = base[layer].double()
     for name in ("pets", "plants"):
-        tensors = files.read_tensors(own / "updates" / name / lora.ADAPTER_FILES[0])
+        tensors = files.read_tensors(own / "updates" / name / ADAPTER_FILES[0])
         stem = f"base_model.model.{layer.removesuffix('.weight')}"
         product = (
             tensors[f"{stem}.lora_B.weight"].double() @ tensors[f"{stem}.lora_A.weight"].double()
@@ -274,9 +278,9 @@ def test_a_mistake_is_said_in_one_line(own, monkeypatch, command, message):
 
 def test_the_shown_defaults_are_the_librarys():
     for names, settings in (
-        (train_command.OPTIMISATION, Optimisation()),
-        (train_command.ADAPTER, AdapterSettings()),
-        (train_command.OBJECTIVE, Trap2(1.0)),
+        (train.OPTIMISATION, Optimisation()),
+        (train.ADAPTER, AdapterSettings()),
+        (train.OBJECTIVE, Trap2(1.0)),
     ):
         defaults = dataclasses.asdict(settings)
         assert {name: default for name, _, default, _ in names}.items() <= defaults.items()

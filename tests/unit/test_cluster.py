@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from snakemake_interface_common.exceptions import WorkflowError
-from trap2 import cluster, job
-from trap2.schema import ConfigurationError
+from trap2.runtime import cluster, job
+from trap2.runtime.schema import ConfigurationError
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,18 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from trap2.clip.backbones import build_clip, family, vision_tower
-from trap2.clip.families import family_of
-from trap2.configuration import (
-    ConfigurationError,
-    check_config,
-    check_merging,
-    lambda_text,
-    lambdas_of,
-    load_suite,
-    protections_of,
-    suites_from,
-)
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.tower import vision_tower
+from trap2.models.families import family_of
+from trap2.models.layers import family
+from trap2.runtime.schema import ConfigurationError
+from trap2.suites.checks import check_merging
+from trap2.suites.load import check_config, load_suite, suites_from
+from trap2.suites.suite import lambda_text, lambdas_of, protections_of
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
 

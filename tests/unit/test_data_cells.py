@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trap2.cells import Scorer, Task
-from trap2.clip.backbones import build_clip, lora_targets, vision_tower
-from trap2.data.arrays import Split
-from trap2.data_cells import DATA_METHODS, data_cell, proxy_batches
-from trap2.sweep import AppliedUpdate
-from trap2.updates import LowRank
+from trap2.data.prepared import Split
+from trap2.evaluation.cells import data_cell
+from trap2.evaluation.tasks import Scorer, Task, proxy_batches
+from trap2.merging.catalogue import DATA_METHODS
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import lora_targets
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.delta import LowRank
 
 TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
 VIT: dict[str, Any] = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2}

@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trap2.data_merging import (
-    adamerge,
-    adamerging_objective,
-    combined_weights,
+from trap2.merging.adamerging import adamerge, adamerging_objective, combined_weights
+from trap2.merging.regression import (
     damp_off_diagonal,
     gram_matrix,
     merge_with_inputs,
@@ -21,7 +19,7 @@ from trap2.data_merging import (
     regmean,
     shared_inputs,
 )
-from trap2.updates import LowRank, UpdateError
+from trap2.updates.delta import LowRank, UpdateError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ENTRIES = {e["operator"]: e for e in json.loads((GOLDEN / "manifest.json").read_text())["files"]}
@@ -248,7 +246,7 @@ class Skipping(nn.ModuleList):
 def test_vision_transformer_and_convnext_of_open_clip() -> None:
     """Both kinds of tower, tiny: the model with the merged update runs, q, k, v share inputs."""
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
-    from trap2.clip.attention import separate_attention
+    from trap2.models.clip.attention import separate_attention
 
     torch.manual_seed(0)
     vit = CLIPVisionCfg(layers=2, width=32, head_width=16, patch_size=8, image_size=16)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from trap2.data import demo, demo_canvas
-from trap2.data.arrays import SPLITS
-from trap2.data.demo import TASKS, render
+from trap2.data.demo import canvas, tasks
+from trap2.data.demo.tasks import TASKS, render
+from trap2.data.prepared import SPLITS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS)
 
@@ -50,11 +50,11 @@ def test_classes_and_names(task: str) -> None:
 
 
 def test_real_digits_are_split_without_overlap() -> None:
-    parts = [set(demo.real_digits(split).tolist()) for split in SPLITS]
+    parts = [set(tasks.real_digits(split).tolist()) for split in SPLITS]
     assert [len(part) for part in parts] == [1100, 247, 450]
     assert set.union(*parts) == set(range(1797))
     with pytest.raises(ValueError, match="none of"):
-        demo.real_digits("everything")
+        tasks.real_digits("everything")
 
 
 def test_digits_show_the_real_image_with_the_label() -> None:
@@ -62,12 +62,12 @@ def test_digits_show_the_real_image_with_the_label() -> None:
 
     real = load_digits()
     images, labels = render("digits", "test", 40, 0, shifted=False)
-    indices = demo.real_digits("test")[:40]
+    indices = tasks.real_digits("test")[:40]
     assert np.array_equal(labels, real.target[indices])
     # Ink is dark on light paper: averaged down to 8×8, a picture must resemble its own source
     # more than nearly all the others.
     dark = 255.0 - images.mean(axis=1)[:, 6:26, 6:26]
-    small = np.stack([np.asarray(demo.Image.fromarray(d).resize((8, 8))) for d in dark])
+    small = np.stack([np.asarray(tasks.Image.fromarray(d).resize((8, 8))) for d in dark])
     ours = (small - small.mean((1, 2), keepdims=True)).reshape(40, -1)
     theirs = real.images[indices]
     theirs = (theirs - theirs.mean((1, 2), keepdims=True)).reshape(40, -1)
@@ -105,10 +105,10 @@ def test_bad_requests_name_what_is_allowed() -> None:
 
 
 def test_a_layer_is_placed_as_asked() -> None:
-    background = demo.Image.new("RGB", (128, 128), (0, 0, 0))
-    painted, brush = demo_canvas.layer()
+    background = tasks.Image.new("RGB", (128, 128), (0, 0, 0))
+    painted, brush = canvas.layer()
     brush.rectangle([58, 24, 70, 44], fill=(255, 255, 255))
-    demo_canvas.place(background, painted, angle=90, shift=(0.25, 0.0))
+    canvas.place(background, painted, angle=90, shift=(0.25, 0.0))
     pixels = np.asarray(background)[..., 0] > 128
     rows, columns = np.nonzero(pixels)
     # A quarter turn counter-clockwise takes the bar from the top to the left; then 32 px right.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from trap2.failures import REASONS, UNKNOWN, command_line, explain, likely_reason
+from trap2.runtime.failures import REASONS, UNKNOWN, command_line, explain, likely_reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 

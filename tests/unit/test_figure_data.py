@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 import scipy.stats
-from trap2.report.correlations import (
-    correlation_rows,
-    midpoint_increases,
-    pair_statistics,
-    pearson,
-    spearman,
-)
-from trap2.report.figure_data import (
+from trap2.evaluation.scale_grid import profile_grid
+from trap2.report.figures.points import (
     averaging_rows,
     coefficient_rows,
     pair_rows,
@@ -18,7 +12,13 @@ from trap2.report.figure_data import (
     profile_rows,
     rounded,
 )
-from trap2.report.scales import profile_grid
+from trap2.report.tables.correlations import (
+    correlation_rows,
+    midpoint_increases,
+    pair_statistics,
+    pearson,
+    spearman,
+)
 
 
 def score(accuracy: float, loss: float) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from trap2 import files
+from trap2.runtime import files
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 TENSORS = {
@@ -44,7 +44,7 @@ def test_another_reader_opens_a_sealed_file(sealed):
 def test_equal_tensors_are_equal_bytes_in_every_process(sealed, tmp_path):
     """The safetensors library orders metadata by chance."""
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from trap2 import files; import json;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from trap2.runtime import files; import json;"
         "t = files.read_tensors(sys.argv[2]); files.write_tensors(sys.argv[3], t, "
         "json.loads(sys.argv[4]))"
     )

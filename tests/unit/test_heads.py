@@ -8,8 +8,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from trap2 import files
-from trap2.clip import backbones, heads
+from trap2.models.clip import heads
+from trap2.models.clip.build import build_clip
+from trap2.runtime import files
 
 ARCHITECTURE = {
     "embed_dim": 12,
@@ -23,7 +24,7 @@ TEMPLATES = ["a photo of {}.", "{}"]
 @pytest.fixture(scope="module")
 def clip() -> open_clip.CLIP:
     torch.manual_seed(0)
-    return backbones.build_clip(ARCHITECTURE)
+    return build_clip(ARCHITECTURE)
 
 
 def test_each_prompt_counts_the_same_whatever_its_length(clip: open_clip.CLIP) -> None:

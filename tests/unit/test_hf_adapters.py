@@ -11,13 +11,20 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
-from trap2 import files
-from trap2.clip.backbones import lora_targets, vision_tower
-from trap2.hf_adapters import export_adapter, from_hugging_face, import_adapter, to_hugging_face
-from trap2.lora import AdapterSettings, LoraUpdate
-from trap2.merging import Merger
-from trap2.released import load_update
-from trap2.sweep import AppliedUpdate
+from trap2.merging.merger import Merger
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import lora_targets
+from trap2.runtime import files
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.hub_names import (
+    export_adapter,
+    from_hugging_face,
+    import_adapter,
+    to_hugging_face,
+)
+from trap2.updates.stored import load_update
+from trap2.updates.trainable import LoraUpdate
 
 torch.set_num_threads(1)
 

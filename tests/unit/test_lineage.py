@@ -1,7 +1,7 @@
 """What was made is recorded beside it, checked before use, and traced to its sources."""
 
 import pytest
-from trap2 import files, lineage
+from trap2.runtime import files, provenance
 
 
 @pytest.fixture
@@ -15,11 +15,11 @@ def run(tmp_path, monkeypatch):
 
 
 def job(rule, inputs, outputs):
-    used = lineage.check_inputs(inputs)
+    used = provenance.check_inputs(inputs)
     for path, text in outputs.items():
         files.write_text(path, text)
     described = {"rule": rule, "wildcards": {}, "params": {"a": 1}, "outputs": list(outputs)}
-    lineage.write_record(described, used, 1.0)
+    provenance.write_record(described, used, 1.0)
 
 
 def test_a_record_names_inputs_outputs_and_how(run):
@@ -33,7 +33,7 @@ def test_a_record_names_inputs_outputs_and_how(run):
 def test_a_changed_input_ends_the_next_job(run):
     files.write_text("results/a/middle.txt", "middlE")
     with pytest.raises(files.FileError, match=r"results/a/middle\.txt: damaged.*Delete it"):
-        lineage.check_inputs(["results/a/middle.txt"])
+        provenance.check_inputs(["results/a/middle.txt"])
 
 
 def test_exchanged_files_are_noticed(run):
@@ -42,41 +42,41 @@ def test_exchanged_files_are_noticed(run):
         content = (run / "results/c" / name).read_bytes()
         files.write_bytes(run / "results/a" / name, content)
     with pytest.raises(files.FileError, match=r"middle\.txt: the records beside it speak of other"):
-        lineage.check_inputs(["results/a/middle.txt"])
+        provenance.check_inputs(["results/a/middle.txt"])
 
 
 def test_a_damaged_record_is_named(run):
     files.write_text("results/a/provenance/middle.txt.json", "[1]")
     with pytest.raises(files.FileError, match=r"provenance/middle\.txt\.json"):
-        lineage.check_inputs(["results/a/middle.txt"])
+        provenance.check_inputs(["results/a/middle.txt"])
 
 
 def test_the_manifest_reaches_the_sources(run):
-    manifest = lineage.collect(["results/b/final.txt"])
+    manifest = provenance.collect(["results/b/final.txt"])
     assert set(manifest) == {"results/b/final.txt", "results/a/middle.txt", "raw/source.txt"}
     assert manifest["results/b/final.txt"]["rule"] == "second"
     assert "rule" not in manifest["raw/source.txt"]
-    assert not list(lineage.problems(manifest))
+    assert not list(provenance.problems(manifest))
 
 
 @pytest.mark.parametrize("path", ["results/b/final.txt", "results/a/middle.txt", "raw/source.txt"])
 def test_verification_names_the_file_that_changed(run, path):
-    manifest = lineage.collect(["results/b/final.txt"])
+    manifest = provenance.collect(["results/b/final.txt"])
     files.write_text(path, "changed")
-    assert [line.split(":")[0] for line in lineage.problems(manifest)] == [path]
+    assert [line.split(":")[0] for line in provenance.problems(manifest)] == [path]
 
 
 def test_verification_tells_what_was_made_anew_from_what_was_damaged(run):
-    manifest = lineage.collect(["results/b/final.txt"])
+    manifest = provenance.collect(["results/b/final.txt"])
     job("first", ["raw/source.txt"], {"results/a/middle.txt": "newer", "results/a/side.txt": "1"})
-    (problem,) = lineage.problems(manifest)
+    (problem,) = provenance.problems(manifest)
     assert problem.startswith("results/a/middle.txt: was made anew since; run snakemake without")
 
 
 def test_verification_sees_a_result_of_an_older_input(run):
     job("first", ["raw/source.txt"], {"results/a/middle.txt": "newer", "results/a/side.txt": "1"})
-    manifest = lineage.collect(["results/b/final.txt"])
-    (problem,) = lineage.problems(manifest)
+    manifest = provenance.collect(["results/b/final.txt"])
+    (problem,) = provenance.problems(manifest)
     assert problem.startswith("results/b/final.txt: was made from another results/a/middle.txt")
 
 
@@ -84,7 +84,7 @@ def test_a_released_file_is_compared_with_the_bundle(run):
     files.write_text("data/demo/head.txt", "head")
     files.write_json("data/demo/manifest.json", {"files": {"demo/head.txt": "0" * 64}})
     with pytest.raises(files.FileError, match=r"data/demo/head\.txt: damaged.*dvc pull"):
-        lineage.check_inputs(["data/demo/head.txt"])
+        provenance.check_inputs(["data/demo/head.txt"])
     digest = files.sha256("data/demo/head.txt")
     files.write_json("data/demo/manifest.json", {"files": {"demo/head.txt": digest}})
-    assert lineage.check_inputs(["data/demo/head.txt"]) == {"data/demo/head.txt": digest}
+    assert provenance.check_inputs(["data/demo/head.txt"]) == {"data/demo/head.txt": digest}

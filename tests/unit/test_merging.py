@@ -10,12 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trap2.merging import METHODS, Merger, check_options
-from trap2.merging.elementwise import (
-    ties,
-)
-from trap2.merging.registry import Method
-from trap2.updates import LowRank, Update, UpdateError
+from trap2.merging.catalogue import METHODS, Method, check_options
+from trap2.merging.elementwise import ties
+from trap2.merging.merger import Merger
+from trap2.updates.delta import LowRank, Update, UpdateError
 
 F64 = torch.float64
 SHAPES = {"q": (12, 9), "fc": (7, 16)}

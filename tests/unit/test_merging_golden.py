@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trap2 import files
-from trap2.merging import Merger, elementwise
-from trap2.spaces import SPACES
-from trap2.updates import LowRank, Update
+from trap2.merging import elementwise
+from trap2.merging.merger import Merger
+from trap2.merging.spaces import SPACES
+from trap2.runtime import files
+from trap2.updates.delta import LowRank, Update
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text())

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from trap2.lora import read_adapter
-from trap2.merging import Merger
-from trap2.updates import LowRank
+from trap2.merging.merger import Merger
+from trap2.updates.adapters import read_adapter
+from trap2.updates.delta import LowRank
 
 F64 = torch.float64
 SHAPES = {"q": (12, 9), "fc": (7, 16)}

@@ -1,8 +1,8 @@
 """What the data say of themselves reaches every artifact that was made from them."""
 
-from trap2 import files
-from trap2.released import notes
+from trap2.data.prepared import notes
 from trap2.report.notes import add_caption_notes, add_closing_notes, add_notes, notes_of
+from trap2.runtime import files
 
 
 def test_a_jobs_notes_are_those_of_its_manifests(tmp_path):

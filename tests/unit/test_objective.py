@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trap2.objective import WEIGHTINGS, Trap2, accumulate_gradient
+from trap2.protection.trap2 import WEIGHTINGS, Trap2, accumulate_gradient
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from trap2.pairs import BETAS, PAIR_SCALE, combination, frobenius_norm, sweep_pair
-from trap2.updates import LowRank, UpdateError
+from trap2.evaluation.pairs import BETAS, PAIR_SCALE, combination, frobenius_norm, sweep_pair
+from trap2.updates.delta import LowRank, UpdateError
 
 
 def update(seed: int, rank: int = 2) -> dict[str, LowRank]:

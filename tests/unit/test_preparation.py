@@ -11,13 +11,14 @@ import pytest
 from open_clip.transform import image_transform
 from PIL import Image, ImageCms
 from torchvision.transforms import Compose
-from trap2 import files, seeding
-from trap2.data import arrays, splits
+from trap2.data import splits
 from trap2.data.catalogue import Dataset
 from trap2.data.preparation import prepare
+from trap2.data.prepared import SPLITS, open_split, split_files
 from trap2.data.readers import read
 from trap2.data.sources import download
 from trap2.data.transforms import to_array, to_rgb
+from trap2.runtime import files, seeding
 
 TASKS = ["cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397"]
 RESOLUTION = 32
@@ -162,8 +163,8 @@ def test_from_download_to_arrays(
     manifest = prepare(row, origin, tmp_path, RESOLUTION, seed=3, log=silent)
     original = read(row, row.source(source).reader, origin / "content")
     record = files.read_json(tmp_path / "splits.json")["splits"]
-    for split in arrays.SPLITS:
-        opened = arrays.open_split(tmp_path, split)
+    for split in SPLITS:
+        opened = open_split(tmp_path, split)
         part, indices = original.parts[record[split]["part"]], record[split]["indices"]
         assert len(opened) == len(indices) == row.counts[split]
         np.testing.assert_array_equal(opened.labels, part.labels[indices])
@@ -200,8 +201,8 @@ def test_both_sources_of_cars_give_the_same_arrays(catalogue, raw, tmp_path: Pat
     for source in ("hub", "original"):
         folder = tmp_path / source
         prepare(catalogue["cars"], raw("cars", source), folder, RESOLUTION, log=silent)
-    for split in arrays.SPLITS:
-        for name in arrays.split_files(split):
+    for split in SPLITS:
+        for name in split_files(split):
             assert files.sha256(tmp_path / "hub" / name) == files.sha256(
                 tmp_path / "original" / name
             )
@@ -223,13 +224,13 @@ def test_the_cars_leak_is_recorded(catalogue, raw, tmp_path: Path) -> None:
     assert made["proper"]["notes"] == []
     assert made["knots"]["split"]["cars_train"] == "knots"
     assert "all its test images" in made["knots"]["notes"][0]
-    train = arrays.open_split(tmp_path / "knots", "train")
+    train = open_split(tmp_path / "knots", "train")
     assert len(train) == 20
     seen = {image.tobytes() for image in train.images}
     for split in ("val", "test"):
-        held = arrays.open_split(tmp_path / "knots", split).images
+        held = open_split(tmp_path / "knots", split).images
         assert {image.tobytes() for image in held} <= seen
-    trained = {image.tobytes() for image in arrays.open_split(tmp_path / "proper", "train").images}
+    trained = {image.tobytes() for image in open_split(tmp_path / "proper", "train").images}
     assert not trained & seen
 
 

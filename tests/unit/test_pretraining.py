@@ -8,8 +8,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from trap2.clip import pretraining
-from trap2.clip.pretraining import contrastive_loss, pretrain
+from trap2.models.clip import pretraining
+from trap2.models.clip.pretraining import contrastive_loss, pretrain
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 16,

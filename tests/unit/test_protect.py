@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trap2.clip.backbones import build_clip, family, vision_tower
-from trap2.protect import catalogue, registry
-from trap2.protect.adapters import refit_adapter, transform_adapter, truncate
-from trap2.protect.catalogue import DEFENSES, NotApplicable, objection
-from trap2.protect.checkpoints import farthest_order
-from trap2.protect.registry import protect_adapter, protect_checkpoint
-from trap2.protect.transforms import DiagonalScales, RandomMixing, attention_heads
-from trap2.seeding import numpy_generator
-from trap2.updates import LowRank, UpdateError
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import family
+from trap2.protection import catalogue, post_hoc
+from trap2.protection.adapters import refit_adapter, transform_adapter, truncate
+from trap2.protection.catalogue import DEFENSES, NotApplicable, objection
+from trap2.protection.mergelock import RandomMixing
+from trap2.protection.params import DiagonalScales, farthest_order
+from trap2.protection.post_hoc import protect_adapter, protect_checkpoint
+from trap2.protection.transforms import attention_heads
+from trap2.runtime.seeding import numpy_generator
+from trap2.updates.delta import LowRank, UpdateError
 
 HEADS, WIDTH, RANK = 2, 16, 3
 TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
@@ -257,7 +260,7 @@ def test_adapter_space_is_the_dense_transform_of_the_update(adapter, base, kind)
 @pytest.mark.parametrize("kind", TRANSFORMS)
 def test_refit_is_the_truncated_svd_of_the_transformed_weights(adapter, base, kind):
     """Against the whole checkpoint W0 + ΔW transformed with the same draws."""
-    from trap2.protect.checkpoints import transform_attention
+    from trap2.protection.checkpoints import transform_attention
 
     heads, origin = attention_heads(base), weights_of(base)
     tuned = dict(origin)
@@ -340,8 +343,8 @@ def test_the_inputs_are_left_alone(adapter, base):
 
 
 def test_the_record_has_the_distribution_that_a_defense_draws_from():
-    assert registry.parameters("params-refit") == {"low": 0.5, "high": 1.5}
-    assert registry.parameters("mergelock") == {"log_std": 0.2, "floor": 1e-4}
+    assert post_hoc.parameters("params-refit") == {"low": 0.5, "high": 1.5}
+    assert post_hoc.parameters("mergelock") == {"log_std": 0.2, "floor": 1e-4}
 
 
 @pytest.mark.parametrize("name", DEFENSES)

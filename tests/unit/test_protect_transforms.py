@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trap2.protect.transforms import DiagonalScales, RandomMixing
-from trap2.seeding import numpy_generator
+from trap2.protection.mergelock import RandomMixing
+from trap2.protection.params import DiagonalScales
+from trap2.runtime.seeding import numpy_generator
 
 
 def test_params_scales_are_uniform():

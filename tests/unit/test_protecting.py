@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trap2 import files, lora, released
-from trap2.clip.backbones import build_clip, lora_targets, vision_tower
-from trap2.clip.heads import write_head
-from trap2.data.arrays import write_split
-from trap2.protect.catalogue import NotApplicable
-from trap2.protecting import protect
-from trap2.updates import CheckpointUpdate, LowRank
+from trap2.data.prepared import write_split
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.heads import write_head
+from trap2.models.clip.tower import load_tower, vision_tower
+from trap2.models.layers import lora_targets
+from trap2.protection.catalogue import NotApplicable
+from trap2.protection.protect import protect
+from trap2.runtime import files
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.delta import CheckpointUpdate, LowRank
+from trap2.updates.stored import load_update
+from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 12,
@@ -36,11 +41,11 @@ def job(tmp_path: Path) -> dict[str, Any]:
     for split in ("val", "test"):
         images = generator.integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
         write_split(folder, split, images, generator.integers(0, 5, 40))
-    update = lora.LoraUpdate(tower, lora_targets(tower), lora.AdapterSettings(rank=3), seed=0)
+    update = LoraUpdate(tower, lora_targets(tower), AdapterSettings(rank=3), seed=0)
     for parameter in update.parameters():
         parameter.data.normal_(0, 0.1)
     update.save(tmp_path / "lora/unprotected")
-    full = lora.FullUpdate(vision_tower(build_clip(ARCHITECTURE)))
+    full = FullUpdate(vision_tower(build_clip(ARCHITECTURE)))
     full.save(tmp_path / "full/unprotected")
     for release in ("lora", "full"):
         files.write_json(tmp_path / release / "unprotected/update.json", {"release": release})
@@ -69,14 +74,14 @@ def run(job: dict[str, Any], root: Path, release: str, name: str, folder: str = 
 def test_a_protected_checkpoint_scores_like_the_unprotected_one(tmp_path, job, name):
     folder = run(job, tmp_path, "full", name)
     record = files.read_json(folder / "update.json")
-    tower = released.load_tower(job["tower"], job["backbone"], torch.device("cpu"))
+    tower = load_tower(job["tower"], job["backbone"], torch.device("cpu"))
     tower.load_state_dict(files.read_tensors(tmp_path / "full/unprotected/model.safetensors"))
     images = torch.randn(8, 3, 16, 16)
     expected = tower(images)
     protected = files.read_tensors(folder / "model.safetensors")
     tower.load_state_dict(protected)
     torch.testing.assert_close(tower(images), expected, rtol=1e-4, atol=1e-4)
-    update = released.load_update(folder, job["tower"])
+    update = load_update(folder, job["tower"])
     assert isinstance(update, CheckpointUpdate)
     assert set(update) == set(protected)
     assert record["unprotected"] == {"release": "full"}
@@ -87,8 +92,8 @@ def test_a_protected_checkpoint_scores_like_the_unprotected_one(tmp_path, job, n
 @pytest.mark.parametrize("name", ["params-adapter", "mergelock-refit"])
 def test_a_protected_adapter_is_a_peft_adapter_of_the_same_rank(tmp_path, job, name):
     folder = run(job, tmp_path, "lora", name)
-    update = released.load_update(folder, job["tower"])
-    plain = released.load_update(tmp_path / "lora/unprotected", job["tower"])
+    update = load_update(folder, job["tower"])
+    plain = load_update(tmp_path / "lora/unprotected", job["tower"])
     assert list(update) == list(plain)
     for layer in update:
         found, before = update[layer], plain[layer]

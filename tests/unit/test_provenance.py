@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from trap2 import provenance
+from trap2.runtime import code_digest
+from trap2.runtime.versions import versions
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -16,14 +17,14 @@ def scripts(tmp_path, monkeypatch) -> Path:
     """A copy of the scripts and the library that may be edited."""
     copy = tmp_path / "scripts"
     shutil.copytree(SCRIPTS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "LIBRARY", copy / "trap2")
+    monkeypatch.setattr(code_digest, "LIBRARY", copy / "trap2")
     return copy
 
 
 def digest(scripts: Path, name: str) -> str:
-    provenance._imports.cache_clear()
-    provenance._meaning.cache_clear()
-    return provenance.code_digest(scripts / name)
+    code_digest._imports.cache_clear()
+    code_digest._meaning.cache_clear()
+    return code_digest.code_digest(scripts / name)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -34,7 +35,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_an_edited_module_changes_the_scripts_that_use_it_and_no_other(scripts):
     before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "publish.py")}
-    edit(scripts / "trap2" / "objective.py", "1.0 / s", "2.0 / s")
+    edit(scripts / "trap2" / "protection" / "trap2.py", "1.0 / s", "2.0 / s")
     assert digest(scripts, "finetune_trap2.py") != before["finetune_trap2.py"]
     assert digest(scripts, "publish.py") == before["publish.py"]
 
@@ -48,7 +49,7 @@ def test_the_operators_are_no_part_of_training(scripts):
 
 def test_comments_docstrings_and_layout_do_not_count(scripts):
     before = digest(scripts, "finetune_trap2.py")
-    module = scripts / "trap2" / "objective.py"
+    module = scripts / "trap2" / "protection" / "trap2.py"
     edit(module, '"""The TRAP² objective', '"""A TRAP² objective')
     edit(module, "@dataclass(frozen=True)", "# A comment.\n\n\n@dataclass( frozen = True )")
     assert digest(scripts, "finetune_trap2.py") == before
@@ -56,7 +57,9 @@ def test_comments_docstrings_and_layout_do_not_count(scripts):
 
 def test_the_digest_does_not_depend_on_the_process(scripts):
     """Sets iterate in another order in another process; the digest must not."""
-    program = "from trap2 import provenance; print(provenance.code_digest('finetune_trap2.py'))"
+    program = (
+        "from trap2.runtime import code_digest; print(code_digest.code_digest('finetune_trap2.py'))"
+    )
     digests = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -72,4 +75,4 @@ def test_the_digest_does_not_depend_on_the_process(scripts):
 
 
 def test_versions_name_what_decides_the_numbers():
-    assert {"python", "torch", "open_clip_torch"} <= provenance.versions().keys()
+    assert {"python", "torch", "open_clip_torch"} <= versions().keys()

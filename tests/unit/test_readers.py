@@ -14,11 +14,11 @@ import pyarrow.parquet
 import pytest
 import scipy.io
 from torchvision import datasets
-from trap2 import files
 from trap2.data.catalogue import Dataset
 from trap2.data.images import Part, RawDataset, open_image
 from trap2.data.readers import read, read_idx
 from trap2.data.sources import download
+from trap2.runtime import files
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """Means and standard deviations over seeds, by hand."""
 
 import pytest
-from trap2.configuration import ConfigurationError, check_config
-from trap2.report.latex import render
-from trap2.report.seeds import over_seeds
+from trap2.report.tables.latex import render
+from trap2.report.tables.seeds import over_seeds
+from trap2.runtime.schema import ConfigurationError
+from trap2.suites.load import check_config
 
 
 def table(suite: str, plain: str, trap2: str) -> list[dict[str, str]]:

@@ -1,5 +1,5 @@
 import pytest
-from trap2.selection import select_lambda
+from trap2.training.selection import select_lambda
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trap2 import files
 from trap2.data.catalogue import Dataset, RemoteFile
 from trap2.data.sources import ChecksumError, DownloadError, download
 from trap2.data.unpacking import UnsafeArchiveError
+from trap2.runtime import files
 
 LIBRARY = Path(__file__).parents[2] / "workflow" / "scripts"
 TASKS = ["cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397"]

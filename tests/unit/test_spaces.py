@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trap2.spaces import SPACES, EncodedLayer, encode_core, encode_full, encode_knots
-from trap2.updates import LowRank, UpdateError
+from trap2.merging.spaces import SPACES, EncodedLayer, encode_core, encode_full, encode_knots
+from trap2.updates.delta import LowRank, UpdateError
 
 F64 = torch.float64
 

@@ -11,15 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from trap2.merging import METHODS, check_options
-from trap2.sweep import (
-    PUBLISHED_OPTION_GRIDS,
-    AppliedUpdate,
-    coefficient_grid,
-    search_coefficient,
-    search_options,
-)
-from trap2.updates import UpdateError
+from trap2.merging.catalogue import METHODS, PUBLISHED_OPTION_GRIDS, check_options
+from trap2.merging.search import coefficient_grid, search_coefficient, search_options
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.delta import UpdateError
 
 
 def model_and_delta() -> tuple[nn.Module, dict[str, torch.Tensor]]:

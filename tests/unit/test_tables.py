@@ -1,8 +1,8 @@
 """Tables from records, with the arithmetic done by hand."""
 
-from trap2 import artifacts
 from trap2.report.summary import summary
-from trap2.report.tables import cell_rows, complete_rows, merging_rows, standalone_rows
+from trap2.report.tables.rows import cell_rows, complete_rows, merging_rows, standalone_rows
+from trap2.suites import artifacts
 
 FACTS = {"suite": "demo", "backbone": "ViT-demo", "release": "lora"}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trap2.analysis.curvature import TaskLoss, along, gradient_norm
-from trap2.analysis.theorems import (
+from trap2.evaluation.curvature import TaskLoss, along, gradient_norm
+from trap2.evaluation.theorems import (
     CURVATURE_GRID,
     DOWN_SCALES,
     cross_damage,
@@ -13,8 +13,8 @@ from trap2.analysis.theorems import (
     quadrature,
     weighted_curvature,
 )
-from trap2.clip.attention import SeparateAttention
-from trap2.report.theory import damage_rows, scaling_rows, statement
+from trap2.models.clip.attention import SeparateAttention
+from trap2.report.tables.theorems import damage_rows, scaling_rows, statement
 
 
 class Tower(nn.Module):

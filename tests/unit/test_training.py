@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trap2.data.arrays import Split
-from trap2.evaluation import has_bfloat16, mixed_precision
-from trap2.interruption import Interrupted
-from trap2.lora import AdapterSettings, FullUpdate, LoraUpdate
-from trap2.objective import Trap2
-from trap2.training import Optimisation, Problem, Trainer, batch_indices, learning_rate
+from trap2.data.prepared import Split
+from trap2.models.scoring import has_bfloat16, mixed_precision
+from trap2.protection.trap2 import Trap2
+from trap2.runtime.interruption import Interrupted
+from trap2.training.trainer import Optimisation, Problem, Trainer, batch_indices, learning_rate
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 CPU = torch.device("cpu")
 SETTINGS = Optimisation(

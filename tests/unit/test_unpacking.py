@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from trap2 import files
 from trap2.data.unpacking import UnsafeArchiveError, unpack
+from trap2.runtime import files
 
 
 def silent(_: str) -> None:

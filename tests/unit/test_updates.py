@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trap2 import files
-from trap2.merging import METHODS, Merger
-from trap2.updates import (
+from trap2.merging.catalogue import METHODS
+from trap2.merging.merger import Merger
+from trap2.runtime import files
+from trap2.updates.delta import (
     CheckpointUpdate,
     LowRank,
     UpdateError,

@@ -1,7 +1,7 @@
 """Every table and figure on request: made from the finished smoke suite, and only then."""
 
 import pytest
-from trap2 import files
+from trap2.runtime import files
 
 TASKS = 3
 PAIRS = TASKS * (TASKS - 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from clones import Clone, copy_of
-from trap2 import files, lineage
+from trap2.runtime import files, provenance
 
 RESULTS = "results/smoke"
 BACKBONE = f"{RESULTS}/ViT-demo"
@@ -88,7 +88,7 @@ def pickle_with_a_payload(path: Path, other: Path, draw: random.Random) -> None:
 
 def lie(path: Path, other: Path, draw: random.Random) -> None:
     """The record says another digest than the file's."""
-    for place in (path.parent / lineage.FOLDER).glob("*.json"):
+    for place in (path.parent / provenance.FOLDER).glob("*.json"):
         record = json.loads(place.read_text("utf-8"))
         if (
             name := next((o for o in record["outputs"] if Path(o).name == path.name), None)
@@ -123,11 +123,11 @@ def test_damage_is_noticed_before_use(damaged, monkeypatch, kind, damage, seed):
         damage(path, other, random.Random(f"{kind} {seed}"))
         # What every job calls before it reads its inputs.
         with pytest.raises(files.FileError, match=str(path)) as error:
-            lineage.check_inputs([str(path)])
+            provenance.check_inputs([str(path)])
         assert "Delete it and run snakemake again" in str(error.value)
         manifest = files.read_json("results/manifest.json")["files"]
         if damage is not lie:
-            assert any(problem.startswith(str(path)) for problem in lineage.problems(manifest))
+            assert any(problem.startswith(str(path)) for problem in provenance.problems(manifest))
         assert not (path.parent / "executed").exists()
     finally:
         shutil.rmtree(path.parent)

@@ -129,12 +129,16 @@ def test_the_dataset_is_downloaded_and_prepared_by_its_rules(extended, flowers):
 
 PROGRAM = """
 import torch, yaml
-from trap2.clip.backbones import blocks, build_clip, lora_targets, vision_tower
-from trap2.configuration import check_merging, load_suite
-from trap2.lora import AdapterSettings, LoraUpdate
-from trap2.merging import Merger
-from trap2.protect.registry import protect_adapter
-from trap2.updates import LowRank
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.tower import vision_tower
+from trap2.models.layers import blocks, lora_targets
+from trap2.suites.checks import check_merging
+from trap2.suites.load import load_suite
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.trainable import LoraUpdate
+from trap2.merging.merger import Merger
+from trap2.protection.post_hoc import protect_adapter
+from trap2.updates.delta import LowRank
 from pathlib import Path
 
 torch.set_num_threads(1)

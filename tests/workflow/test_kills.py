@@ -83,7 +83,7 @@ def kill(run: subprocess.Popen, kind: str, draw: random.Random) -> bool:
 
 def test_kills_change_no_byte(smoke, tmp_path):
     clone = clone_to(tmp_path / "clone")
-    clone.edit("workflow/scripts/trap2/finetuning.py", *OFTEN)
+    clone.edit("workflow/scripts/trap2/training/finetune.py", *OFTEN)
     folder = clone.folder.resolve()
     draw = random.Random(20260221)
     kills = 0

@@ -3,7 +3,8 @@
 import resource
 
 import pytest
-from trap2.configuration import load_suite, merged_protections_of
+from trap2.suites.load import load_suite
+from trap2.suites.suite import merged_protections_of
 
 TASKS = 8
 CELLS = {"lora": 13, "full": 5}

@@ -10,9 +10,10 @@ import pytest
 import torch
 from clones import DATASETS
 from peft import PeftModel
-from trap2 import files
 from trap2.data.preparation import LEAK
-from trap2.released import load_tower, load_update
+from trap2.models.clip.tower import load_tower
+from trap2.runtime import files
+from trap2.updates.stored import load_update
 
 BACKBONES = ["ViT-B-32", "ViT-L-14", "convnext_base_w"]
 TASKS = ["cars", "eurosat"]
@@ -158,7 +159,7 @@ def test_stock_peft_loads_a_convnext_adapter(paper_mini):
 def test_a_killed_training_resumes_to_the_same_bytes(edited_mini):
     """SIGKILL in the middle of a real job, then the same command again."""
     edited_mini.edit(
-        "workflow/scripts/trap2/finetuning.py",
+        "workflow/scripts/trap2/training/finetune.py",
         "CHECKPOINT_SECONDS = 300.0",
         "CHECKPOINT_SECONDS = 0.2",
     )

@@ -4,7 +4,7 @@ import json
 
 import torch
 from peft import PeftModel
-from trap2.released import load_tower
+from trap2.models.clip.tower import load_tower
 
 NAMES = ["params-adapter", "mergelock-adapter"]
 # The Makefile's, in its order.
@@ -51,9 +51,9 @@ def test_a_backbone_without_attention_ends_the_run_with_the_reason(clone):
 
 def accuracy(clone, adapter) -> float:
     """Test accuracy of an adapter of `shapes` as stock PEFT applies it."""
-    from trap2.clip.heads import read_head
-    from trap2.data.arrays import open_split
-    from trap2.evaluation import score
+    from trap2.data.prepared import open_split
+    from trap2.models.clip.classifier import score
+    from trap2.models.clip.heads import read_head
 
     results = clone.folder / "results/smoke"
     base = json.loads((results / "ViT-demo/base.json").read_text("utf-8"))

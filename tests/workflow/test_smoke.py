@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 from peft import PeftModel
-from trap2.released import load_tower
+from trap2.models.clip.tower import load_tower
 
 METHODS = ["TA-Full", "TIES-Full", "TIES-KnOTS", "TIES-Core", "TSV-Full", "CART-Core"]
 TASKS = ["shapes", "signs", "satellite"]
@@ -72,9 +72,9 @@ def test_every_figure_is_made(smoke):
 
 
 def test_stock_peft_loads_a_released_adapter_and_scores_the_recorded_accuracy(smoke):
-    from trap2.clip.heads import read_head
-    from trap2.data.arrays import open_split
-    from trap2.evaluation import score
+    from trap2.data.prepared import open_split
+    from trap2.models.clip.classifier import score
+    from trap2.models.clip.heads import read_head
 
     results = smoke.folder / "results/smoke"
     record = json.loads((results / "ViT-demo/base.json").read_text("utf-8"))
@@ -120,7 +120,7 @@ def assert_same_bytes(clone, smoke) -> None:
 
 def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
     edited.edit(
-        "workflow/scripts/trap2/merging/registry.py",
+        "workflow/scripts/trap2/merging/methods.py",
         "return layer.total() / len(layer.tasks)",
         "return layer.total() / len(layer.tasks) * 1",
     )
@@ -140,14 +140,14 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
 
 
 def test_an_edited_objective_reruns_training_but_not_the_data(edited):
-    edited.edit("workflow/scripts/trap2/objective.py", "1.0 / s", "1.0 / (1.0 * s)")
+    edited.edit("workflow/scripts/trap2/protection/trap2.py", "1.0 / s", "1.0 / (1.0 * s)")
     jobs = edited.dry_run()
     assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == len(TASKS)
     assert not {"prepare_data", "pretrain_base", "build_head"} & set(jobs)
 
 
 def test_an_edited_comment_reruns_nothing(edited):
-    edited.edit("workflow/scripts/trap2/objective.py", '"""The TRAP²', '"""On the TRAP²')
+    edited.edit("workflow/scripts/trap2/protection/trap2.py", '"""The TRAP²', '"""On the TRAP²')
     assert edited.dry_run() == {}
 
 
@@ -197,7 +197,9 @@ def test_another_coefficient_grid_is_sweeps_and_no_training(edited):
 
 
 def test_another_style_of_a_figure_is_that_figure(edited):
-    edited.edit("workflow/scripts/trap2/report/figure2.py", "markersize=13", "markersize=12")
+    edited.edit(
+        "workflow/scripts/trap2/report/figures/figure2.py", "markersize=13", "markersize=12"
+    )
     # Published are the figure's two files and the manifest that lists them.
     assert edited.dry_run() == {"plot_figure2": 1, "collect_manifest": 1, "publish": 3}
 

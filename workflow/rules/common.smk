@@ -6,13 +6,17 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from trap2 import ablations, artifacts, bundle, cluster, configuration, failures, provenance
-from trap2.clip.families import family_of
 from trap2.data import catalogue
-from trap2.files import FileError
-from trap2.protect.catalogue import DEFENSES, objection
+from trap2.models.families import family_of
+from trap2.protection.catalogue import DEFENSES, objection
+from trap2.runtime import cluster, code_digest, failures
+from trap2.runtime.files import FileError
+from trap2.runtime.schema import ConfigurationError
+from trap2.suites import ablations, artifacts, bundle, checks, load
+from trap2.suites.suite import lambdas_of, merged_protections_of
+from trap2.suites import suite as suite_settings
 
-provenance.lend_to_jobs()
+code_digest.lend_to_jobs()
 SUITES = ROOT / "config" / "suites"
 _suites = {}
 
@@ -23,19 +27,19 @@ def suite_of(wildcards):
     name = name.partition("@")[0]
     if name not in _suites:
         try:
-            _suites[name] = configuration.load_suite(
+            _suites[name] = load.load_suite(
                 name, SUITES, config.get("catalogue"), config.get("protections")
             )
             if workflow.is_main_process:
-                configuration.check_merging(name, _suites[name])
-        except configuration.ConfigurationError as error:
+                checks.check_merging(name, _suites[name])
+        except ConfigurationError as error:
             sys.exit(str(error))
     return _suites[name]
 
 
 try:
-    config = configuration.check_config(config, SUITES)
-except configuration.ConfigurationError as error:
+    config = load.check_config(config, SUITES)
+except ConfigurationError as error:
     sys.exit(str(error))
 suite_of(config["suite"])
 RELEASED = config["checkpoints"] == "released"
@@ -51,7 +55,7 @@ DATASETS = catalogue.load_rows(config.get("catalogue"))
 
 def suites_from(source):
     """A pattern of the suites whose data comes from one source."""
-    names = "|".join(configuration.suites_from(source, SUITES))
+    names = "|".join(load.suites_from(source, SUITES))
     return f"({names})(@\\d+)?" if names else "(?!)"
 
 
@@ -111,7 +115,7 @@ def code(script):
 
     With released checkpoints, the bundle's content counts as well.
     """
-    digest = provenance.code_digest(ROOT / "workflow" / "scripts" / script)
+    digest = code_digest.code_digest(ROOT / "workflow" / "scripts" / script)
     return f"{digest}-{bundle.digest(config['suite'])}" if RELEASED else digest
 
 
@@ -267,7 +271,7 @@ def backbones_of(suite, release):
 
 def protections_of(suite, release, backbone):
     """What is compared on a backbone in a release format, the unprotected update first."""
-    return configuration.protections_of(suite_of(suite), release, backbone)
+    return suite_settings.protections_of(suite_of(suite), release, backbone)
 
 
 def post_hoc(release):
@@ -301,7 +305,7 @@ def lambda_candidates(wildcards):
     w = wildcards
     return [
         file
-        for text in configuration.lambdas_of(suite_of(w), w.release, w.task)
+        for text in lambdas_of(suite_of(w), w.release, w.task)
         for file in update_files(w, w.task, f"trap2/lambda~{text}")
     ]
 
@@ -317,7 +321,7 @@ def merges(suite, release, backbones=None):
     return [
         f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
         for backbone in (backbones_of(suite, release) if backbones is None else backbones)
-        for protection in configuration.merged_protections_of(suite_of(suite), release, backbone)
+        for protection in merged_protections_of(suite_of(suite), release, backbone)
         for protected in merged_tasks(suite, protection)
     ]
 

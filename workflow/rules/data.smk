@@ -7,7 +7,7 @@
 
 
 PREPARATION = {
-    "demo": "trap2/data/rendering.py",
+    "demo": "trap2/data/demo/prepare.py",
     "catalogue": "trap2/data/preparation.py",
 }
 

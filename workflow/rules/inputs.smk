@@ -154,7 +154,7 @@ def variant_files(wildcards, task, value):
     """A value's adapter; the suite's own training makes that of its own settings."""
     w, each = wildcards, ablations.variants(suite_of(wildcards), wildcards.sweep)[value]
     if ablations.is_own(suite_of(w), each) and not RELEASED:
-        for text in configuration.lambdas_of(suite_of(w), "lora", task):
+        for text in lambdas_of(suite_of(w), "lora", task):
             if float(text) == each.weight:
                 return adapter_of(w, task, f"trap2/lambda~{text}")
     folder = f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}"

@@ -1,7 +1,7 @@
 # Tables, in the paper's layouts, and their publication under results/.
 #
 # Tables 1 and 2 show adapters, Tables 3 and 4 whole checkpoints, as CSV and as LaTeX.  A table that
-# a suite cannot have is made and says why; trap2/artifacts.py knows which.
+# a suite cannot have is made and says why; trap2/suites/artifacts.py knows which.
 
 
 rule tabulate_standalone:

@@ -1,8 +1,8 @@
 """Collect the merges of a suite, a row each."""
 
-from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import CELL_COLUMNS, cell_rows
+from trap2.report.tables.rows import CELL_COLUMNS, cell_rows
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     tasks = snakemake.params.tasks

@@ -1,10 +1,10 @@
 """List every file behind a suite's artifacts with its SHA-256, from the records of the jobs."""
 
-from trap2 import files, job, lineage
-from trap2.provenance import versions
+from trap2.runtime import files, job, provenance
+from trap2.runtime.versions import versions
 
 with job.running(snakemake) as say:
-    found = lineage.collect(map(str, snakemake.input))
+    found = provenance.collect(map(str, snakemake.input))
     manifest = {
         "suite": snakemake.wildcards.suite,
         "seed": snakemake.params.seed,

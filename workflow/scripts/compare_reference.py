@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from trap2 import files, job, lineage
-from trap2.report import reproduction
+from trap2.report import reproduction_page
+from trap2.runtime import files, job, provenance
 
 with job.running(snakemake) as say:
     tables = {
-        Path(reference).name: reproduction.differences(
+        Path(reference).name: reproduction_page.differences(
             files.read_csv(reference), files.read_csv(ours)
         )
         for reference, ours in zip(snakemake.input.reference, snakemake.input.tables, strict=True)
@@ -19,8 +19,8 @@ with job.running(snakemake) as say:
         )
     }
     suite = snakemake.wildcards.suite
-    released = files.read_json(lineage.manifest_path(suite))
+    released = files.read_json(provenance.manifest_path(suite))
     made = f"seed {released['configuration']['seed']}, revision {released['revision']}"
-    page = reproduction.page(suite, made, tables, splits)
+    page = reproduction_page.page(suite, made, tables, splits)
     files.write_text(snakemake.output.page, page)
     say(page)

@@ -1,10 +1,10 @@
 """Compare a suite's tables with the published ones: a table and a page."""
 
-from trap2 import files, job
-from trap2.artifacts import TABLES
 from trap2.report.comparison import NUMBER_COLUMNS, PATTERN_COLUMNS, number_rows, pattern_rows
-from trap2.report.page import comparison_page
+from trap2.report.comparison_page import comparison_page
 from trap2.report.published import read_published
+from trap2.runtime import files, job
+from trap2.suites.artifacts import TABLES
 
 with job.running(snakemake) as say:
     suite, numbers = snakemake.wildcards.suite, snakemake.params.numbers

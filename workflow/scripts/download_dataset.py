@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from trap2 import job
 from trap2.data.catalogue import load_catalogue
 from trap2.data.sources import download
+from trap2.runtime import job
 
 with job.running(snakemake) as say:
     config = snakemake.config

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trap2 import job
-from trap2.hf_adapters import export_adapter
+from trap2.runtime import job
+from trap2.updates.hub_names import export_adapter
 
 with job.running(snakemake) as say:
     source, target = (

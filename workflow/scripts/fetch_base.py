@@ -1,13 +1,14 @@
 """Fetch a published CLIP, or read it from a local file, and write it as the base model."""
 
-from trap2 import files, job
-from trap2.clip.backbones import load_pretrained
-from trap2.provenance import versions
-from trap2.released import tower_tensors
+from trap2.models.clip.build import load_pretrained
+from trap2.models.clip.tower import tower_tensors
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
 
 with job.running(snakemake) as say:
     backbone = snakemake.params.backbone
-    job.device("cpu", snakemake.threads)
+    devices.device("cpu", snakemake.threads)
     clip = load_pretrained(
         backbone["architecture"], backbone["pretrained"], snakemake.params.downloads
     )

@@ -1,8 +1,8 @@
 """Fine-tune a TRAP² adapter with one setting changed."""
 
-from trap2 import job
-from trap2.finetuning import finetune, workflow_arguments
-from trap2.objective import Trap2
+from trap2.protection.trap2 import Trap2
+from trap2.runtime import job
+from trap2.training.finetune import finetune, workflow_arguments
 
 with job.running(snakemake) as say:
     finetune(

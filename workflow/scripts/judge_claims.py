@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from trap2 import files, job
 from trap2.report.claims import COLUMNS, claim_rows, load_claims
 from trap2.report.published import read_published
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}

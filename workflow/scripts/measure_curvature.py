@@ -2,19 +2,23 @@
 
 from pathlib import Path
 
-from trap2 import files, job, released
-from trap2.analysis.measure import Landscape, sampled_loss
-from trap2.clip.heads import read_head
-from trap2.provenance import versions
-from trap2.seeding import numpy_generator
+from trap2.data.prepared import notes, open_task
+from trap2.evaluation.landscape import Landscape, sampled_loss
+from trap2.models.clip.heads import read_head
+from trap2.models.clip.tower import load_tower
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.seeding import numpy_generator
+from trap2.runtime.versions import versions
+from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as say:
     params = snakemake.params
-    device = job.device(params.device, snakemake.threads)
+    device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
     losses = {
         Path(path).stem: sampled_loss(
-            released.open_task(data, Path(path).stem, "test"),
+            open_task(data, Path(path).stem, "test"),
             read_head(path),
             params.logit_scale,
             params.images,
@@ -23,10 +27,10 @@ with job.running(snakemake) as say:
         )
         for path in snakemake.input.heads
     }
-    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    tower = load_tower(snakemake.input.tower, params.backbone, device)
     landscape = Landscape(tower, losses)
     protected, unprotected = (
-        dict(zip(params.tasks, released.load_updates(paths, snakemake.input.tower), strict=True))
+        dict(zip(params.tasks, load_updates(paths, snakemake.input.tower), strict=True))
         for paths in (snakemake.input.protected, snakemake.input.unprotected)
     )
     sides = {"protected": protected, "unprotected": unprotected}
@@ -58,6 +62,6 @@ with job.running(snakemake) as say:
         "pairs": pairs,
         "device": device.type,
         "versions": versions(),
-        "notes": released.notes(data),
+        "notes": notes(data),
     }
     files.write_json(snakemake.output.curvature, record)

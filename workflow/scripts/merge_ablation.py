@@ -2,25 +2,30 @@
 
 from pathlib import Path
 
-from trap2 import files, job, released
-from trap2.cells import Scorer, Search, open_tasks, sweep_cell
-from trap2.merging import Merger
-from trap2.provenance import versions
+from trap2.data.prepared import notes
+from trap2.evaluation.cells import Search, sweep_cell
+from trap2.evaluation.tasks import Scorer, open_tasks
+from trap2.merging.merger import Merger
+from trap2.models.clip.tower import load_tower
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
+from trap2.updates.stored import load_update, load_updates
 
 METHOD = "TA"
 
 with job.running(snakemake) as say:
     params = snakemake.params
-    device = job.device(params.device, snakemake.threads)
+    device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
-    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    tower = load_tower(snakemake.input.tower, params.backbone, device)
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
     scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
     search = Search(**params.search)
     plain = dict(
         zip(
             params.tasks,
-            released.load_updates(snakemake.input.unprotected, snakemake.input.tower),
+            load_updates(snakemake.input.unprotected, snakemake.input.tower),
             strict=True,
         )
     )
@@ -33,7 +38,7 @@ with job.running(snakemake) as say:
     folders = dict.fromkeys(Path(path).parent for path in snakemake.input.variants)
     for value, folder in zip(params.values, folders, strict=True):
         record = files.read_json(folder / "update.json")
-        update = released.load_update(folder, snakemake.input.tower)
+        update = load_update(folder, snakemake.input.tower)
         updates = [update if task == record["task"] else plain[task] for task in params.tasks]
         cell = sweep_cell(scorer, Merger(updates), METHOD, {}, search)
         found.append(
@@ -51,6 +56,6 @@ with job.running(snakemake) as say:
             "variants": found,
             "device": device.type,
             "versions": versions(),
-            "notes": released.notes(data),
+            "notes": notes(data),
         },
     )

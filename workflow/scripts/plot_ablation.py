@@ -1,10 +1,10 @@
 """Tabulate and plot one ablation: standalone and merged accuracy over a setting's values."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.ablation import ablation_figure, ablation_rows
-from trap2.report.figure_data import rounded
+from trap2.report.figures import style
+from trap2.report.figures.ablation import ablation_figure, ablation_rows
+from trap2.report.figures.points import rounded
 from trap2.report.notes import add_caption_notes, add_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.sweep)

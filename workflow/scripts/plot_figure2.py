@@ -1,10 +1,10 @@
 """Plot Figure 2: loss and accuracy of one task over the scale of its update."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure2 import figure2
-from trap2.report.figure_data import profile_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure2 import figure2
+from trap2.report.figures.points import profile_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     task = snakemake.params.task

@@ -1,10 +1,10 @@
 """Plot Figure 3: accuracy on two tasks along the path between their adapters."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure3 import figure3
-from trap2.report.figure_data import path_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure3 import figure3
+from trap2.report.figures.points import path_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)

@@ -1,10 +1,10 @@
 """Plot Figure 4: heat maps of every pair of adapters, merged at one scale."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure4 import figure4
-from trap2.report.figure_data import pair_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure4 import figure4
+from trap2.report.figures.points import pair_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)

@@ -1,10 +1,10 @@
 """Plot Figure 5: every task's update scaled as averaging N updates would scale it."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure5 import figure5
-from trap2.report.figure_data import averaging_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure5 import figure5
+from trap2.report.figures.points import averaging_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     tasks = snakemake.params.tasks

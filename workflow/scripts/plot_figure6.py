@@ -1,10 +1,10 @@
 """Plot Figure 6: the weights that Chain of Merges gives protected adapters."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure6 import figure6
-from trap2.report.figure_data import coefficient_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure6 import figure6
+from trap2.report.figures.points import coefficient_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.merges]

@@ -1,10 +1,10 @@
 """Plot Figure 7: change of the test loss as an update is scaled down."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure7 import figure7
-from trap2.report.figure_data import profile_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure7 import figure7
+from trap2.report.figures.points import profile_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.profiles]

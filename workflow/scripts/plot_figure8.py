@@ -1,10 +1,10 @@
 """Plot Figure 8: a matrix of paths between adapters, the loss of both tasks along each."""
 
-from trap2 import files, job
-from trap2.report import style
-from trap2.report.figure8 import figure8
-from trap2.report.figure_data import path_rows, rounded
+from trap2.report.figures import style
+from trap2.report.figures.figure8 import figure8
+from trap2.report.figures.points import path_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     record = files.read_json(snakemake.input.pairs)

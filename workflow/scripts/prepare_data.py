@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from trap2 import job
 from trap2.data.catalogue import parse_row
+from trap2.data.demo.prepare import prepare_demo
 from trap2.data.preparation import prepare
-from trap2.data.rendering import prepare_demo
+from trap2.runtime import job
 
 with job.running(snakemake) as say:
     task, resolution = snakemake.wildcards.task, int(snakemake.wildcards.resolution)

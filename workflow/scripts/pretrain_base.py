@@ -1,14 +1,16 @@
 """Pretrain a tiny CLIP on captions of the demo tasks' clean renderings."""
 
-from trap2 import files, job
-from trap2.clip.backbones import build_clip, family, vision_tower
-from trap2.clip.pretraining import pretrain
-from trap2.provenance import versions
-from trap2.released import tower_tensors
+from trap2.models.clip.build import build_clip
+from trap2.models.clip.pretraining import pretrain
+from trap2.models.clip.tower import tower_tensors, vision_tower
+from trap2.models.layers import family
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
 
 with job.running(snakemake) as say:
     backbone = snakemake.params.backbone
-    job.device("cpu", snakemake.threads)
+    devices.device("cpu", snakemake.threads)
     # A tower that no job could adapt ends the run here and not after the pretraining.
     family(vision_tower(build_clip(backbone["architecture"])))
     state, metrics = pretrain(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from trap2 import job
-from trap2.protecting import protect
+from trap2.protection.protect import protect
+from trap2.runtime import device as devices
+from trap2.runtime import job
 
 with job.running(snakemake) as say:
     protect(
@@ -17,6 +18,6 @@ with job.running(snakemake) as say:
         logit_scale=snakemake.params.logit_scale,
         batch_size=snakemake.params.batch_size,
         seed=snakemake.params.seed,
-        device=job.device(snakemake.params.device, snakemake.threads),
+        device=devices.device(snakemake.params.device, snakemake.threads),
         say=say,
     )

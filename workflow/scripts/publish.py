@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trap2 import files, job
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     files.write_bytes(snakemake.output.artifact, Path(snakemake.input.artifact).read_bytes())

@@ -2,7 +2,8 @@
 
 import sys
 
-from trap2 import bundle, files, job, lineage
+from trap2.runtime import files, job, provenance
+from trap2.suites import bundle
 
 with job.running(snakemake) as say:
     given, params = snakemake.input, snakemake.params
@@ -13,10 +14,10 @@ with job.running(snakemake) as say:
         map(str, given.reference),
         params.configuration,
     )
-    size = sum((lineage.BUNDLE / name).stat().st_size for name in staged)
-    folder = lineage.BUNDLE / params.suite
+    size = sum((provenance.BUNDLE / name).stat().st_size for name in staged)
+    folder = provenance.BUNDLE / params.suite
     say(f"staged {len(staged)} files, {size / 1e6:.1f} MB, in {folder}")
-    dirty = files.read_json(folder / lineage.MANIFEST)["revision"].endswith("+changes")
+    dirty = files.read_json(folder / provenance.MANIFEST)["revision"].endswith("+changes")
     print(
         f"{folder}: {len(staged)} files, {size / 1e6:.1f} MB.\n"
         + ("The tree has changes that are not committed; the manifest says so.\n" if dirty else "")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trap2 import files, job
-from trap2.report.html import page, table, text
+from trap2.report.tables.html import page, table, text
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     source = Path(snakemake.input.artifact)

@@ -1,8 +1,8 @@
 """Render the paper's own numbers as LaTeX: what a run is compared with."""
 
-from trap2 import files, job
-from trap2.report.latex import render, zero_shot_averages
 from trap2.report.published import published_rows
+from trap2.report.tables.latex import render, zero_shot_averages
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     number = int(snakemake.wildcards.number)

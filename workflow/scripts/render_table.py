@@ -1,7 +1,7 @@
 """Render a table of a suite as LaTeX, in the paper's layout."""
 
-from trap2 import files, job
-from trap2.report.latex import render, zero_shot_averages
+from trap2.report.tables.latex import render, zero_shot_averages
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

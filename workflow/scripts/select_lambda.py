@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from trap2 import files, job
-from trap2.selection import select_lambda
+from trap2.runtime import files, job
+from trap2.training.selection import select_lambda
 
 with job.running(snakemake) as say:
     reference = files.read_json(snakemake.input.unprotected)["val"]["accuracy"]

@@ -1,8 +1,8 @@
 """Say in a few lines what a suite's Tables 1 and 2 show."""
 
-from trap2 import files, job
 from trap2.report.notes import add_closing_notes
 from trap2.report.summary import summary
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]

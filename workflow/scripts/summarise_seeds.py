@@ -1,7 +1,7 @@
 """Give mean and standard deviation over seeds of every number of a table."""
 
-from trap2 import files, job
-from trap2.report.seeds import over_seeds
+from trap2.report.tables.seeds import over_seeds
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     tables = [files.read_csv(path) for path in snakemake.input.tables]

@@ -2,20 +2,24 @@
 
 import time
 
-from trap2 import files, job, released
-from trap2.cells import Scorer, open_tasks
-from trap2.data_cells import data_cell, proxy_batches
-from trap2.data_columns import data_column
-from trap2.provenance import versions
+from trap2.data.prepared import notes
+from trap2.evaluation.cells import data_cell
+from trap2.evaluation.tasks import Scorer, open_tasks, proxy_batches
+from trap2.merging.catalogue import data_column
+from trap2.models.clip.tower import load_tower
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
+from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as say:
     params, names = snakemake.params, dict(snakemake.wildcards)
-    device = job.device(params.device, snakemake.threads)
+    device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
-    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    tower = load_tower(snakemake.input.tower, params.backbone, device)
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
     scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
-    updates = released.load_updates(snakemake.input.updates, snakemake.input.tower)
+    updates = load_updates(snakemake.input.updates, snakemake.input.tower)
     record = {
         **{key: names[key] for key in ("suite", "backbone", "protection")},
         "release": "lora",
@@ -25,7 +29,7 @@ with job.running(snakemake) as say:
         "samples": params.merging["samples"],
         "device": device.type,
         "versions": versions(),
-        "notes": released.notes(data),
+        "notes": notes(data),
         "cells": {},
     }
     batches = {

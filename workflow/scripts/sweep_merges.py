@@ -8,10 +8,15 @@ where it was.
 import time
 from pathlib import Path
 
-from trap2 import files, job, released
-from trap2.cells import Scorer, Search, cell_key, is_whole, open_tasks, seal, sweep_cell
-from trap2.merging import Merger
-from trap2.provenance import versions
+from trap2.data.prepared import notes
+from trap2.evaluation.cells import Search, cell_key, is_whole, seal, sweep_cell
+from trap2.evaluation.tasks import Scorer, open_tasks
+from trap2.merging.merger import Merger
+from trap2.models.clip.tower import load_tower
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
+from trap2.updates.stored import load_updates
 
 
 def input_digests() -> dict[str, str]:
@@ -32,12 +37,12 @@ def earlier_cells(path: Path) -> dict[str, dict]:
 with job.running(snakemake) as say:
     params, names = snakemake.params, dict(snakemake.wildcards)
     output = Path(snakemake.output.merges)
-    device = job.device(params.device, snakemake.threads)
-    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    device = devices.device(params.device, snakemake.threads)
+    tower = load_tower(snakemake.input.tower, params.backbone, device)
     data = list(snakemake.input.data)
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
     scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
-    updates = released.load_updates(snakemake.input.updates, snakemake.input.tower)
+    updates = load_updates(snakemake.input.updates, snakemake.input.tower)
     search = Search(**params.merging["search"])
     record = {
         "suite": names["suite"],
@@ -49,7 +54,7 @@ with job.running(snakemake) as say:
         "seed": params.seed,
         "device": device.type,
         "versions": versions(),
-        "notes": released.notes(data),
+        "notes": notes(data),
         "cells": {},
     }
     common = {

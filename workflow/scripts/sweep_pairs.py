@@ -2,28 +2,33 @@
 
 from pathlib import Path
 
-from trap2 import files, job, released
-from trap2.clip.heads import read_head
-from trap2.evaluation import score
-from trap2.pairs import PAIR_SCALE, sweep_pair
-from trap2.provenance import versions
+from trap2.data.prepared import notes, open_task
+from trap2.evaluation.pairs import PAIR_SCALE, sweep_pair
+from trap2.models.clip.classifier import score
+from trap2.models.clip.heads import read_head
+from trap2.models.clip.tower import load_tower
+from trap2.models.scoring import score_record
+from trap2.runtime import device as devices
+from trap2.runtime import files, job
+from trap2.runtime.versions import versions
+from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as say:
     params = snakemake.params
-    device = job.device(params.device, snakemake.threads)
+    device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
-    tower = released.load_tower(snakemake.input.tower, params.backbone, device)
+    tower = load_tower(snakemake.input.tower, params.backbone, device)
     heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
-    tests = {task: released.open_task(data, task, "test") for task in params.tasks}
+    tests = {task: open_task(data, task, "test") for task in params.tasks}
     protected, unprotected = (
-        dict(zip(params.tasks, released.load_updates(paths, snakemake.input.tower), strict=True))
+        dict(zip(params.tasks, load_updates(paths, snakemake.input.tower), strict=True))
         for paths in (snakemake.input.protected, snakemake.input.unprotected)
     )
 
     def measure(tasks: dict[str, str]) -> dict[str, dict]:
         """The tower's score, as it is now, on the pair's two tasks."""
         return {
-            side: released.score_record(
+            side: score_record(
                 score(
                     tower,
                     heads[task],
@@ -55,6 +60,6 @@ with job.running(snakemake) as say:
         "pairs": pairs,
         "device": device.type,
         "versions": versions(),
-        "notes": released.notes(data),
+        "notes": notes(data),
     }
     files.write_json(snakemake.output.pairs, record)

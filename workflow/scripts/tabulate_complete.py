@@ -1,8 +1,8 @@
 """Make one of Tables 7 to 11: accuracy after merging, one column a protected task."""
 
-from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import COMPLETE_KEYS, complete_rows, explanation
+from trap2.report.tables.rows import COMPLETE_KEYS, complete_rows, explanation
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

@@ -1,9 +1,9 @@
 """Make Table 6: correlations of two adapters' distance with the loss at their midpoint."""
 
-from trap2 import files, job
-from trap2.report.correlations import STATISTICS, correlation_rows
 from trap2.report.notes import add_notes
-from trap2.report.tables import explanation
+from trap2.report.tables.correlations import STATISTICS, correlation_rows
+from trap2.report.tables.rows import explanation
+from trap2.runtime import files, job
 
 KEYS = ["suite", "backbone", "release", "protection", "correlation", "n_pairs", "statistic"]
 

@@ -1,8 +1,8 @@
 """Make Table 2, 4 or 5: accuracy after merging, averaged over tasks and protected tasks."""
 
-from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import explanation, merging_rows
+from trap2.report.tables.rows import explanation, merging_rows
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

@@ -1,8 +1,8 @@
 """Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
 
-from trap2 import files, job
 from trap2.report.notes import add_notes
-from trap2.report.tables import explanation, standalone_rows
+from trap2.report.tables.rows import explanation, standalone_rows
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

@@ -1,9 +1,9 @@
 """Tabulate Theorems A.2 and A.4, bound beside measurement, and say how often the premises hold."""
 
-from trap2 import files, job
-from trap2.report.figure_data import rounded
+from trap2.report.figures.points import rounded
 from trap2.report.notes import add_closing_notes, add_notes
-from trap2.report.theory import damage_rows, scaling_rows, statement
+from trap2.report.tables.theorems import damage_rows, scaling_rows, statement
+from trap2.runtime import files, job
 
 with job.running(snakemake) as say:
     records = [files.read_json(path) for path in snakemake.input.curvature]

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from trap2 import files, job, lineage
+from trap2.runtime import files, job, provenance
 
 
 def manifest_files(first: Path, everything: Path) -> dict:
@@ -21,13 +21,13 @@ def manifest_files(first: Path, everything: Path) -> dict:
 
 def published_copies() -> dict:
     """The artifacts of ``results/`` itself, which jobs have copied there."""
-    recorded = lineage.recorded(Path("results"))
+    recorded = provenance.recorded(Path("results"))
     return {path: {"sha256": digest} for path, digest in recorded.items() if Path(path).exists()}
 
 
 with job.running(snakemake) as say:
     manifest = manifest_files(*map(Path, snakemake.params.manifests)) | published_copies()
-    found = list(lineage.problems(manifest))
+    found = list(provenance.problems(manifest))
     for problem in found:
         say(problem)
         print(problem, file=sys.stderr)

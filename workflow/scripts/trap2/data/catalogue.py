@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trap2 import files
-from trap2.schema import ConfigurationError, read_yaml
+from trap2.runtime import files
+from trap2.runtime.schema import ConfigurationError, read_yaml
 
 CATALOGUE = Path(__file__).with_name("datasets.yaml")
+
+
 SPLIT_RULES = ("idx", "official", "per_class")
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from trap2 import files
+from trap2.runtime import files
 
 
 @dataclass(frozen=True)

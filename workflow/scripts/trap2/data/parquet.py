@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trap2 import files
 from trap2.data.images import Part, RawDataset, open_image
+from trap2.runtime import files
 
 
 def read_cars(content: Path) -> RawDataset:

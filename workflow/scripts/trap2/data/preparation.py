@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from trap2 import files
-from trap2.data import arrays, splits, transforms
+from trap2.data import splits, transforms
 from trap2.data.catalogue import Dataset
 from trap2.data.images import Part
+from trap2.data.prepared import describe, write_split
 from trap2.data.readers import read
+from trap2.runtime import files
 
 REPORT_SECONDS = 30.0
+
+
 IMAGES_A_THREAD = 32
 
 LEAK = (
@@ -79,9 +82,9 @@ def prepare(
         part = original.parts[selection.part]
         label = f"{dataset.task} {split}"
         images = _preprocessed(part, selection.indices, resolution, threads, label, log)
-        arrays.write_split(folder, split, images, part.labels[selection.indices])
+        write_split(folder, split, images, part.labels[selection.indices])
     files.write_json(folder / "splits.json", facts)
-    manifest = arrays.describe(
+    manifest = describe(
         folder,
         task=dataset.task,
         class_names=class_names,

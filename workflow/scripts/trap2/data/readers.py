@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from trap2 import files
 from trap2.data.catalogue import Dataset
 from trap2.data.images import Part, RawDataset, array_part, file_part
 from trap2.data.parquet import read_cars
+from trap2.runtime import files
 
 DIGITS = [str(digit) for digit in range(10)]
 

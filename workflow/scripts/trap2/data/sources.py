@@ -27,13 +27,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trap2 import files
 from trap2.data.catalogue import Dataset, RemoteFile, Source
 from trap2.data.unpacking import unpack
+from trap2.runtime import files
 
 ATTEMPTS = 2
+
+
 CHUNK = 2**20
+
+
 TIMEOUT_SECONDS = 60
+
+
 REPORT_BYTES = 256 * 2**20
 
 Log = Callable[[str], None]

@@ -19,15 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from trap2 import seeding
-from trap2.data.arrays import SPLITS
 from trap2.data.catalogue import Dataset
+from trap2.data.prepared import SPLITS
+from trap2.runtime import seeding
 
 CARS_TRAIN = ("proper", "knots")
 
 # The stream of permutations is drawn from one generator, test set after test set.
 STREAM_SEED = 420
+
+
 STREAM_SIZES = {"cars": 8041, "gtsrb": 12630, "mnist": 10000, "sun397": 19850, "svhn": 26032}
+
+
 VALIDATION_FRACTION = 0.2
 
 

@@ -14,10 +14,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from trap2 import files
+from trap2.runtime import files
 
 # Photographs hardly compress and text compresses tenfold; beyond this an archive is a trap.
 GROWTH_LIMIT = 100
+
+
 GROWTH_FLOOR = 64 * 2**20
 
 REPORT_EVERY = 20_000

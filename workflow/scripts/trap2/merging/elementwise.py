@@ -13,6 +13,8 @@ Tensor = torch.Tensor
 # Sums over tasks are taken in float64: for float32 updates they are then exact but for extreme
 # ranges, so neither an elected sign nor a mean depends on the order of the tasks.
 SUM = torch.float64
+
+
 # Entries handled at a time, so that the temporary arrays stay in a core's cache.
 CHUNK = 1 << 14
 

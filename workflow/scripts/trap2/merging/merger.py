@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from trap2.merging.registry import METHODS, check_options
-from trap2.spaces import SPACES, EncodedLayer
-from trap2.updates import Update, UpdateError, check_updates, is_low_rank, layer_updates
+from trap2.merging.catalogue import METHODS, check_options
+from trap2.merging.spaces import SPACES, EncodedLayer
+from trap2.updates.delta import Update, UpdateError, check_updates, is_low_rank, layer_updates
 
 DARE_SEED = 420
 """The seed of the published code's DARE masks."""
@@ -25,7 +25,7 @@ class Merger:
 
     Args:
         updates: one a task; the order matters to DARE's draws only.
-        space: ``Full``, ``KnOTS`` or ``Core`` (:data:`trap2.spaces.SPACES`).
+        space: ``Full``, ``KnOTS`` or ``Core`` (:data:`trap2.merging.spaces.SPACES`).
         dtype: working dtype of dense matrices and of the result.
 
     Raises:
@@ -78,7 +78,7 @@ class Merger:
         """The merged ΔW at coefficient s = 1, layer by layer in model order.
 
         Args:
-            method: a name in :data:`trap2.merging.METHODS`.
+            method: a name in :data:`trap2.merging.catalogue.METHODS`.
             generator_seed: seeds DARE's masks.
             options: the method's options; the others are at their defaults.
 

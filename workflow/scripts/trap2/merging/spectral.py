@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from trap2.updates import LayerUpdate, LowRank
+from trap2.updates.delta import LayerUpdate, LowRank
 
 Tensor = torch.Tensor
 

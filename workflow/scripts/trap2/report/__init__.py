@@ -1,0 +1,1 @@
+"""Tables, figures and claims, in the paper's layouts."""

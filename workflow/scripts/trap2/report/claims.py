@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trap2.problems import message
-from trap2.report.tables import group
-from trap2.schema import ConfigurationError, checked, read_yaml
+from trap2.report.tables.rows import group
+from trap2.runtime.messages import message
+from trap2.runtime.schema import ConfigurationError, checked, read_yaml
 
 Row = Mapping[str, str]
+
+
 Tables = Mapping[str, Sequence[Row]]
+
+
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
+
+
 COLUMNS = [
     *("suite", "claim", "verdict", "held", "of", "margin", "published", "source", "table"),
     *("statement", "reason", "tried"),

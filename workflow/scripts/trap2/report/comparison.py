@@ -9,20 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from trap2.artifacts import TABLES
 from trap2.report.names import task_title
+from trap2.suites.artifacts import TABLES
 
 Row = Mapping[str, str]
+
+
 Tables = Mapping[int, Sequence[Row]]
+
+
 NUMBER_COLUMNS = ["suite", "table", "backbone", "release", "protection", "column"]
+
+
 NUMBER_COLUMNS += ["published", "ours", "difference"]
+
+
 PATTERN_COLUMNS = ["suite", "table", "backbone", "release", "column", "protection", "reference"]
+
+
 PATTERN_COLUMNS += ["ours", "reference_value", "difference", "order"]
+
+
 PATTERN_COLUMNS += ["published_backbone", "published_order", "agrees"]
+
+
 LEVEL = 0.05
 """Closer than this share of the reference, two values are level: the paper's own 95 %."""
+
+
 KEYS = ("backbone", "release", "protection", "correlation", "statistic", "merge_method")
+
+
 FACTS = {*KEYS, "suite", "merge_space", "notes", "n_pairs"}
+
+
 # Backbones of each kind in the order in which the paper's tables show them.
 PUBLISHED_BACKBONES = {"vit": ("ViT-B-32", "ViT-L-14"), "convnext": ("convnext_base_w",)}
 

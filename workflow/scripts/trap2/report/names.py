@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from trap2.protect.catalogue import DEFENSES
+from trap2.protection.catalogue import DEFENSES
 
 BACKBONES = {"ViT-B-32": "ViT-B/32", "ViT-L-14": "ViT-L/14", "convnext_base_w": "ConvNeXt"}
+
+
 TASKS = {
     "cars": "Cars",
     "dtd": "DTD",
@@ -16,6 +18,8 @@ TASKS = {
     "svhn": "SVHN",
     "sun397": "SUN397",
 }
+
+
 PROTECTIONS = {
     "zero-shot": "Zero-Shot",
     "fine-tuned": "Fine-Tuned",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 COLUMN = "notes"
+
+
 CAPTION_WIDTH = 110
 
 

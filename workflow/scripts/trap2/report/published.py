@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from trap2 import files
-from trap2.artifacts import TABLES
-from trap2.data_columns import data_column
-from trap2.report.correlations import STATISTICS
-from trap2.report.tables import percent
+from trap2.merging.catalogue import data_column
+from trap2.report.tables.correlations import STATISTICS
+from trap2.report.tables.rows import percent
+from trap2.runtime import files
+from trap2.suites.artifacts import TABLES
 
 Row = Mapping[str, str]
 
@@ -26,7 +26,7 @@ def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
     """A published table, one number a row, as the rows that this project writes.
 
     Args:
-        kind: the table's layout (:data:`trap2.artifacts.TABLES`).
+        kind: the table's layout (:data:`trap2.suites.artifacts.TABLES`).
         numbers: rows of ``config/published/tableN.csv``.
 
     Returns:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from trap2.report import notes
 
 Row = Mapping[str, str]
+
+
 FACTS = ("suite", "backbone", "release", "protection", notes.COLUMN)
 
 

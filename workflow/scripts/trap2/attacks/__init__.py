@@ -1,0 +1,1 @@
+"""Attacks: who merges a protected update anyway."""

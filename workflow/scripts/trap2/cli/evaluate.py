@@ -1,0 +1,101 @@
+"""``trap2 evaluate``: accuracy and loss of an update, at one scale or several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trap2.cli.options import (
+    FILE,
+    FOLDER,
+    base_option,
+    batch_size_option,
+    chosen_device,
+    data_option,
+    device_options,
+    logit_scale_option,
+)
+
+
+@click.command(short_help="Score an update, a merge or the base model on a task.")
+@base_option
+@data_option(multiple=False)
+@click.option(
+    "--update",
+    type=FOLDER,
+    help="The folder of an update or of a merge; without it the base model is scored zero-shot.",
+)
+@click.option(
+    "--scale",
+    "scales",
+    type=float,
+    multiple=True,
+    help="s in W0 + s·ΔW; give it several times for a profile.  [default: 1]",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["val", "test"]),
+    default="test",
+    show_default=True,
+    help="Which images.",
+)
+@click.option("--output", type=FILE, help="A JSON file for the scores.")
+@batch_size_option
+@logit_scale_option
+@device_options
+def evaluate(
+    base: Path,
+    data: Path,
+    update: Path | None,
+    scales: tuple[float, ...],
+    split: str,
+    output: Path | None,
+    batch_size: int,
+    logit_scale: float,
+    device: str,
+    threads: int,
+) -> None:
+    """Score an update, a merge or the base model with a task's zero-shot head.
+
+    \b
+    Example, the update's landscape over its scale:
+      trap2 evaluate --base results/demo/ViT-demo --data results/demo/data/digits/32 \\
+        --update results/demo/ViT-demo/lora/digits/trap2 --scale 0.5 --scale 1 --scale 1.5
+    """
+    from trap2.cli.inputs import Base, digests
+    from trap2.data.prepared import open_task
+    from trap2.evaluation.scale_sweep import scale_profile
+    from trap2.models.clip.classifier import score
+    from trap2.models.clip.heads import read_head
+    from trap2.models.clip.tower import load_tower
+    from trap2.models.scoring import score_record
+    from trap2.runtime import files
+    from trap2.updates.stored import load_update
+
+    if scales and update is None:
+        raise click.UsageError("--scale: only with --update; the base model has no scale")
+    model = Base(base)
+    task, task_files = model.task(data, split)
+    head = read_head(model.head(task))
+    place = chosen_device(device, threads)
+    tower = load_tower(model.tower, model.backbone, place)
+    images = open_task(task_files, task, split)
+    how: dict[str, Any] = {"batch_size": batch_size, "device": place}
+    if update is None:
+        scores = [score_record(score(tower, head, logit_scale, images, **how))]
+    else:
+        delta = load_update(update, model.tower)
+        scores = scale_profile(
+            tower, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
+        )
+    for found in scores:
+        where = f"s = {found['s']:g}" if update else "zero-shot"
+        click.echo(
+            f"{task}, {split}, {where}: accuracy {found['accuracy']:.2f} %, loss "
+            f"{found['loss']:.4f} ({found['count']} images)"
+        )
+    if output is not None:
+        record = {"backbone": model.name, "task": task, "split": split, "scores": scores}
+        files.write_json(output, record | {"updates": digests([update] if update else [])})

@@ -1,0 +1,149 @@
+"""What the commands' options point to: base models, prepared tasks, updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from trap2.data.prepared import open_split, split_files
+from trap2.runtime import files
+from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
+
+
+@dataclass(frozen=True)
+class Base:
+    """The folder of a base model, in the form in which the workflow and the bundle keep it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The backbone's name: the folder's."""
+        return self.folder.resolve().name
+
+    @property
+    def tower(self) -> str:
+        """The file of W0."""
+        return str(self.folder / "tower.safetensors")
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """The backbone's settings, as jobs of the workflow get them.
+
+        Raises:
+            FileError: ``base.json`` is missing or names no architecture.
+        """
+        path = self.folder / "base.json"
+        if not path.exists():
+            raise files.FileError(
+                f"{path}: no such file. Give a base model's folder, such as results/demo/ViT-demo"
+            )
+        record = files.read_json(path)
+        if not isinstance(record, Mapping) or "architecture" not in record:
+            raise files.FileError(
+                f"{path}: lacks 'architecture', the name of an open_clip model or its "
+                "configuration {embed_dim, vision_cfg, text_cfg}"
+            )
+        return {"architecture": record["architecture"]}
+
+    def head(self, task: str) -> str:
+        """The file of a task's zero-shot head.
+
+        Raises:
+            FileError: there is none.
+        """
+        path = self.folder / "heads" / f"{task}.safetensors"
+        if not path.exists():
+            known = sorted(p.stem for p in path.parent.glob("*.safetensors"))
+            raise files.FileError(
+                f"{path}: no such file. The task is named after the parent of the folder that "
+                f"--data gives; heads here are of {', '.join(known) or 'no task'}."
+            )
+        return str(path)
+
+    def task(self, folder: Path, *splits: str) -> tuple[str, list[str]]:
+        """A prepared task: its name and its files.
+
+        Raises:
+            FileError: a split is missing or damaged, or its images are of another size than the
+                base takes.
+        """
+        folder = folder.resolve()
+        for split in splits:
+            if not (folder / split_files(split)[0]).exists():
+                raise files.FileError(
+                    f"{folder}: no prepared task; it lacks {split_files(split)[0]}. Give a "
+                    "folder such as results/demo/data/digits/32"
+                )
+        edge, expected = open_split(folder, splits[0]).images.shape[-1], self._image_size()
+        if expected not in (None, edge):
+            raise files.FileError(
+                f"{folder}: the images are {edge} pixels wide; {self.name} takes {expected}. Give "
+                f"the task's folder prepared at {expected}."
+            )
+        return folder.parent.name, sorted(str(path) for path in folder.iterdir() if path.is_file())
+
+    def _image_size(self) -> int | None:
+        architecture = self.backbone["architecture"]
+        if isinstance(architecture, str):
+            architecture = open_clip.get_model_config(architecture) or {}
+        return architecture.get("vision_cfg", {}).get("image_size")
+
+
+def release_of(folder: Path) -> str:
+    """The release format of an update: ``full`` or ``lora``.
+
+    Raises:
+        FileError: the folder holds no update.
+    """
+    if (folder / CHECKPOINT_FILE).exists():
+        return "full"
+    if (folder / ADAPTER_FILES[0]).exists():
+        return "lora"
+    raise files.FileError(
+        f"{folder}: no update; expected {ADAPTER_FILES[0]} with {ADAPTER_FILES[1]} "
+        f"(an adapter) or {CHECKPOINT_FILE} (a whole checkpoint)."
+    )
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """An update's record ``update.json``.
+
+    Raises:
+        FileError: the update has none, or it is not such a record.
+    """
+    path = folder / "update.json"
+    if not path.exists():
+        raise files.FileError(
+            f"{path}: no such file. It is the record that trap2 train and the workflow write "
+            "beside an update, with its task and accuracies."
+        )
+    record = files.read_json(path)
+    if not isinstance(record, dict) or "task" not in record or "val" not in record:
+        raise files.FileError(f"{path}: not an update's record; it lacks 'task' or 'val'.")
+    return record
+
+
+def digests(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Each update's folder with the SHA-256 of its tensors, for a record."""
+    weights = {"lora": ADAPTER_FILES[0], "full": CHECKPOINT_FILE}
+    return [
+        {"folder": str(folder), "sha256": files.sha256(folder / weights[release_of(folder)])}
+        for folder in folders
+    ]
+
+
+def refuse_to_replace(path: Path, what: str) -> None:
+    """Keep what an earlier command wrote.
+
+    Raises:
+        FileError: ``path`` exists.
+    """
+    if path.exists():
+        raise files.FileError(
+            f"{path.parent} holds {what} already. Give another folder, or delete this one."
+        )

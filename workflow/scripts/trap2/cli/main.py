@@ -1,0 +1,37 @@
+"""The command line ``trap2``: one step of the workflow on one's own files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from trap2.cli.evaluate import evaluate
+from trap2.cli.merge import merge
+from trap2.cli.protect import protect
+from trap2.cli.sweep import sweep
+from trap2.cli.train import train
+from trap2.runtime.interruption import Interrupted
+
+
+class _OneLineErrors(click.Group):
+    """Says what is wrong with files in one line; a fault of the program keeps its trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, Interrupted) as error:
+            raise click.ClickException("; ".join(str(error).splitlines())) from None
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """TRAP²: updates that work alone and break when merged.
+
+    One step of the workflow on your own files: train an update, protect one, merge some, score
+    what came out. Each command's --help has an example on the files of make demo.
+    """
+
+
+for _command in (train, protect, merge, evaluate, sweep):
+    main.add_command(_command)

@@ -1,0 +1,164 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    import torch
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+Decorator = Callable[[Function], Function]
+
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+base_option = click.option(
+    "--base",
+    type=FOLDER,
+    required=True,
+    help="The base model's folder, as results/{suite}/{backbone}: tower.safetensors (W0), "
+    "base.json (its architecture), heads/{task}.safetensors.",
+)
+
+
+def data_option(*, multiple: bool) -> Decorator:
+    """``--data``: the prepared folder of a task, or of several."""
+    several = " Give it once a task." if multiple else ""
+    return click.option(
+        "--data",
+        type=FOLDER,
+        required=True,
+        multiple=multiple,
+        help="A task's prepared images, as results/{suite}/data/{task}/{resolution}; the task is "
+        f"named after the parent folder.{several}",
+    )
+
+
+def output_folder_option(what: str) -> Decorator:
+    """``--output``: a folder for ``what``."""
+    return click.option(
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        required=True,
+        help=f"Folder for {what}.",
+    )
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random draw."
+)
+
+
+logit_scale_option = click.option(
+    "--logit-scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=100.0,
+    show_default=True,
+    help="Factor on the cosines; it changes the loss, not the accuracy.",
+)
+
+
+batch_size_option = click.option(
+    "--evaluation-batch-size",
+    "batch_size",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Images a forward pass of an evaluation.",
+)
+
+
+def device_options(function: Function) -> Function:
+    """``--device`` and ``--threads``."""
+    for option in (
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="CPU threads; another number can change the last digits.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="auto takes a GPU where there is one.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def chosen_device(name: str, threads: int) -> torch.device:
+    """Where to compute, as the options say.
+
+    Raises:
+        click.BadParameter: a GPU is asked for and none is visible.
+    """
+    import torch
+
+    from trap2.runtime import device as devices
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise click.BadParameter(
+            "no GPU is visible to PyTorch here; use auto or cpu", param_hint="--device"
+        )
+    return devices.device(name, threads)
+
+
+def updates_option(text: str) -> Decorator:
+    """``--update``, several times."""
+    return click.option("--update", "updates", type=FOLDER, required=True, multiple=True, help=text)
+
+
+def merge_options(function: Function) -> Function:
+    """``--method``, ``--space`` and ``--option``."""
+    for option in (
+        click.option(
+            "--option",
+            "options",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=_parse_options,
+            help="An option of the method, such as keep=20; docs/merging.md lists them.",
+        ),
+        click.option(
+            "--space",
+            default="Full",
+            show_default=True,
+            help="Merge space: Full, or for LoRA adapters KnOTS or Core.",
+        ),
+        click.option(
+            "--method",
+            required=True,
+            help="WA, TA, TIES, DARE, TIES+DARE, TSV or CART; docs/merging.md says what they do.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _parse_options(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float | str]:
+    parsed: dict[str, float | str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE, such as keep=20")
+        try:
+            parsed[name] = float(value)
+        except ValueError:
+            parsed[name] = value
+    return parsed

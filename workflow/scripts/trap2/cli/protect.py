@@ -1,0 +1,93 @@
+"""``trap2 protect``: a post-hoc defense of a fine-tuned update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trap2.cli.options import (
+    FOLDER,
+    base_option,
+    batch_size_option,
+    chosen_device,
+    data_option,
+    device_options,
+    logit_scale_option,
+    output_folder_option,
+    seed_option,
+)
+from trap2.protection.catalogue import DEFENSES
+
+
+@click.command(short_help="Protect a fine-tuned update by a post-hoc defense.")
+@base_option
+@data_option(multiple=False)
+@click.option("--update", type=FOLDER, required=True, help="The unprotected update's folder.")
+@click.option(
+    "--defense",
+    type=click.Choice(list(DEFENSES)),
+    required=True,
+    help="Those with -adapter and -refit take adapters, the others whole checkpoints.",
+)
+@output_folder_option("the protected update and its record update.json")
+@batch_size_option
+@logit_scale_option
+@seed_option
+@device_options
+def protect(
+    base: Path,
+    data: Path,
+    update: Path,
+    defense: str,
+    output: Path,
+    batch_size: int,
+    logit_scale: float,
+    seed: int,
+    device: str,
+    threads: int,
+) -> None:
+    """Protect a fine-tuned update by a post-hoc defense (the paper's baselines) and score it.
+
+    TRAP² itself is no post-hoc defense: trap2 train --lambda.
+
+    \b
+    Example:
+      trap2 protect --base results/demo/ViT-demo --data results/demo/data/digits/32 \\
+        --update results/demo/ViT-demo/lora/digits/unprotected \\
+        --defense params-adapter --output mine/digits-params
+    """
+    from trap2.cli.inputs import Base, record_of, refuse_to_replace, release_of
+    from trap2.protection import protect
+    from trap2.runtime import files
+
+    refuse_to_replace(output / "update.json", "an update")
+    record = record_of(update)
+    model = Base(base)
+    task, task_files = model.task(data, "val", "test")
+    if record["task"] != task:
+        raise files.FileError(f"{update} is an update of {record['task']}, and --data is {task}")
+    protection = record.get("protection", "unprotected")
+    if protection != "unprotected":
+        raise files.FileError(
+            f"{update} is protected already ({protection}); give the unprotected update"
+        )
+    protect.protect(
+        tower=model.tower,
+        head=model.head(task),
+        data=task_files,
+        source=update,
+        folder=output,
+        names={
+            "backbone": model.name,
+            "release": release_of(update),
+            "task": task,
+            "protection": defense,
+        },
+        backbone=model.backbone,
+        logit_scale=logit_scale,
+        batch_size=batch_size,
+        seed=seed,
+        device=chosen_device(device, threads),
+        say=click.echo,
+    )

@@ -1,0 +1,144 @@
+"""``trap2 sweep``: the best a merger can do with some updates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trap2.cli.options import (
+    FILE,
+    FOLDER,
+    base_option,
+    batch_size_option,
+    chosen_device,
+    data_option,
+    device_options,
+    logit_scale_option,
+    merge_options,
+    updates_option,
+)
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+@click.command(short_help="Merge updates and search the best coefficient on validation.")
+@base_option
+@data_option(multiple=True)
+@updates_option("The folder of an update to merge; give it several times.")
+@click.option(
+    "--reference",
+    "references",
+    type=FOLDER,
+    multiple=True,
+    help="A task's unprotected update; its validation accuracy is 100 % of that task. By default "
+    "the update to merge of the same task.",
+)
+@merge_options
+@click.option("--step", type=POSITIVE, default=0.1, show_default=True, help="Of the grid of s.")
+@click.option("--maximum", type=POSITIVE, default=10.0, show_default=True, help="Of the grid.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Values of s without improvement before the search stops.",
+)
+@click.option(
+    "--second-hyperparameter",
+    is_flag=True,
+    help="Also search TIES' and DARE's ratio and CART's rank.",
+)
+@click.option("--output", type=FILE, required=True, help="A JSON file for the result.")
+@batch_size_option
+@logit_scale_option
+@device_options
+def sweep(
+    base: Path,
+    data: tuple[Path, ...],
+    updates: tuple[Path, ...],
+    references: tuple[Path, ...],
+    method: str,
+    space: str,
+    options: dict[str, float | str],
+    output: Path,
+    batch_size: int,
+    logit_scale: float,
+    device: str,
+    threads: int,
+    **search: Any,
+) -> None:
+    """Merge updates, search the coefficient s on validation, read the test split once.
+
+    What is searched is the mean over the tasks of validation accuracy divided by the reference's
+    (Appendix D.6), as for each cell of Table 2.
+
+    \b
+    Example:
+      trap2 sweep --base results/demo/ViT-demo \\
+        --data results/demo/data/digits/32 --data results/demo/data/letters/32 \\
+        --update results/demo/ViT-demo/lora/digits/trap2 \\
+        --update results/demo/ViT-demo/lora/letters/unprotected \\
+        --reference results/demo/ViT-demo/lora/digits/unprotected \\
+        --method TA --output mine/sweep.json
+    """
+    from trap2.cli.inputs import Base, digests
+    from trap2.data.prepared import notes
+    from trap2.evaluation.cells import Search, sweep_cell
+    from trap2.evaluation.tasks import Scorer, open_tasks
+    from trap2.merging.merger import Merger
+    from trap2.models.clip.tower import load_tower
+    from trap2.runtime import files
+    from trap2.runtime.versions import versions
+    from trap2.updates.stored import load_update
+
+    model = Base(base)
+    prepared = dict(model.task(folder, "val", "test") for folder in data)
+    records = _references(list(prepared), updates, references)
+    every = [path for paths in prepared.values() for path in paths]
+    heads = [model.head(task) for task in prepared]
+    place = chosen_device(device, threads)
+    tower = load_tower(model.tower, model.backbone, place)
+    tasks = open_tasks(prepared, every, heads, records)
+    scorer = Scorer(tower, tasks, logit_scale, batch_size, place)
+    merger = Merger([load_update(folder, model.tower) for folder in updates], space)
+    cell = sweep_cell(scorer, merger, method, options, Search(**search))
+    record = {
+        "backbone": model.name,
+        "tasks": list(prepared),
+        "merge_method": method,
+        "merge_space": space,
+        "search": search,
+        "updates": digests(updates),
+        "versions": versions(),
+        "notes": notes(every),
+    }
+    files.write_json(output, record | cell)
+    click.echo(
+        f"{method}-{space}: s = {cell['coefficient']:g}, normalised validation accuracy "
+        f"{cell['normalised_val_accuracy']:.2f} % ({len(cell['trace'])} values tried)"
+    )
+    for task, score in cell["test"].items():
+        click.echo(f"{task}, test: accuracy {score['accuracy']:.2f} % ({score['count']} images)")
+
+
+def _references(
+    tasks: list[str], updates: tuple[Path, ...], references: tuple[Path, ...]
+) -> list[str]:
+    """The records whose validation accuracies are 100 %, one a task."""
+    from trap2.cli.inputs import record_of
+    from trap2.runtime import files
+
+    found = {record_of(folder)["task"]: folder for folder in references}
+    for folder in updates:
+        # An update without a record, from elsewhere, can be merged beside a reference.
+        if (folder / "update.json").exists():
+            found.setdefault(record_of(folder)["task"], folder)
+    for task in tasks:
+        if task not in found:
+            raise files.FileError(
+                f"no reference accuracy for {task}: no --update or --reference has an update.json "
+                "of this task. Give its unprotected update as --reference."
+            )
+    return [str(found[task] / "update.json") for task in tasks]

@@ -1,0 +1,1 @@
+"""The demo's tasks, which it paints itself."""

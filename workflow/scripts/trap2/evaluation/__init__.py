@@ -1,0 +1,1 @@
+"""Cells, scale sweeps, pairs, curvature and theorems."""

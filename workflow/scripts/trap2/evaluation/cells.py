@@ -1,0 +1,179 @@
+"""Cells of Table 2: one merge of a set of updates, its coefficient searched on validation.
+
+A cell's accuracy on the test split is read once, at the coefficient that validation chose
+(paper, Appendix D.6; the search metric follows the authors' code).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trap2.evaluation.tasks import Scorer
+from trap2.merging.catalogue import DATA_METHODS, PUBLISHED_OPTION_GRIDS, check_options
+from trap2.merging.merger import Merger
+from trap2.merging.regression import merge_with_inputs
+from trap2.merging.search import search_options
+from trap2.models.layers import lora_targets
+from trap2.models.scoring import score_record
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.delta import Update
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a cell's coefficient is searched (Appendix D.6), as configured.
+
+    Attributes:
+        step: step of the grid and its first value.
+        maximum: last value of the grid.
+        patience: values without improvement before the search stops.
+        second_hyperparameter: search the method's second hyperparameter too, as the authors'
+            code does.
+    """
+
+    step: float
+    maximum: float
+    patience: int
+    second_hyperparameter: bool
+
+
+def cell_key(parts: Mapping[str, Any]) -> str:
+    """What a cell depends on, as one digest; an equal key means that nothing changed."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def seal(cell: dict[str, Any]) -> dict[str, Any]:
+    """The cell with a digest of its content, for :func:`is_whole`."""
+    return cell | {"digest": cell_key(cell)}
+
+
+def is_whole(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell of an earlier run is still what was written."""
+    content = {key: value for key, value in cell.items() if key != "digest"}
+    return cell.get("digest") == cell_key(content)
+
+
+def sweep_cell(
+    scorer: Scorer, merger: Merger, method: str, options: Mapping[str, Any], search: Search
+) -> dict[str, Any]:
+    """Merge, search the coefficient on validation, and read the test split once.
+
+    Args:
+        scorer: the base tower with the tasks to score it on; it holds W0 again afterwards.
+        merger: the updates, encoded in one space.
+        method: a merging method of that space.
+        options: the method's configured options.
+        search: the search's settings.
+
+    Returns:
+        The cell's record: coefficient, options, the search's trace, and every task's score on
+        both splits.
+    """
+    complete = check_options(method, options)
+    grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
+    trace: list[dict[str, Any]] = []
+    with _Merged(scorer.tower, merger, method) as merged:
+
+        def evaluate(s: float, tried: Mapping[str, Any]) -> float:
+            merged.set(s, tried)
+            value = scorer.normalised_accuracy()
+            trace.append({"s": s, "value": value} | ({"options": tried} if grids else {}))
+            return value
+
+        found = search_options(
+            evaluate,
+            complete,
+            grids,
+            step=search.step,
+            maximum=search.maximum,
+            patience=search.patience,
+        )
+        merged.set(found.coefficient, found.options)
+        val, test = scorer.scores("val"), scorer.scores("test")
+    return {
+        "coefficient": found.coefficient,
+        "options": found.options,
+        "normalised_val_accuracy": found.value,
+        "trace": trace,
+        "val": {task: score_record(result) for task, result in val.items()},
+        "test": {task: score_record(result) for task, result in test.items()},
+    }
+
+
+class _Merged(AbstractContextManager["_Merged"]):
+    """The tower at W0 + s·M(options), merging anew only when the options change."""
+
+    def __init__(self, tower: nn.Module, merger: Merger, method: str) -> None:
+        self.tower, self.merger, self.method = tower, merger, method
+        self.options: dict[str, Any] | None = None
+        self.applied: AppliedUpdate | None = None
+
+    def set(self, s: float, options: Mapping[str, Any]) -> None:
+        if self.applied is None or self.options != options:
+            self._restore()
+            self.options = dict(options)
+            merged = self.merger.merge_layers(self.method, **options)
+            self.applied = AppliedUpdate(self.tower, merged)
+        self.applied.set(s)
+
+    def _restore(self) -> None:
+        if self.applied is not None:
+            self.applied.restore()
+
+    def __exit__(self, *_error: object) -> None:
+        self._restore()
+
+
+def data_cell(
+    scorer: Scorer,
+    inputs: Sequence[Sequence[torch.Tensor]],
+    updates: Sequence[Update],
+    method: str,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Merge with the samples and score the merged tower at s = 1 on both splits.
+
+    Args:
+        scorer: the base tower with the tasks to score it on; it holds W0 again afterwards.
+        inputs: one list of batches a task (:func:`proxy_batches`).
+        updates: one a task, in the order of the scorer's tasks.
+        method: a key of :data:`DATA_METHODS`.
+        options: ``off_diagonal``, the factor of the Gram matrices' off-diagonal entries.
+
+    Returns:
+        The cell's record: options, every task's score, the normalised validation accuracy, and
+        for each layer the coefficients, every task's share of the Gram matrices' traces.
+    """
+    entry = DATA_METHODS[method]
+    found = merge_with_inputs(
+        scorer.tower,
+        lora_targets(scorer.tower),
+        inputs,
+        updates,
+        chain=entry.chain,
+        weighting=entry.weighting,
+        **options,
+    )
+    with AppliedUpdate(scorer.tower, found.merged) as applied:
+        applied.set(1.0)
+        value = scorer.normalised_accuracy()
+        test = scorer.scores("test")
+    names = list(scorer.tasks)
+    return {
+        "options": dict(options),
+        "paper": entry.paper,
+        "normalised_val_accuracy": value,
+        "test": {task: score_record(result) for task, result in test.items()},
+        "coefficients": {
+            layer: dict(zip(names, shares.tolist(), strict=True))
+            for layer, shares in found.coefficients.items()
+        },
+    }

@@ -1,0 +1,99 @@
+"""Loss, slope and curvature along lines in weight space, by automatic differentiation.
+
+Along W + u·V the second derivative of the loss is ⟨V, ∇²L(W + u·V)[V]⟩: a Hessian–vector product
+contracted with V, which two backward passes through the scalar u give without forming either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from trap2.models.clip.classifier import logits
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """The empirical loss L of a task: mean cross-entropy in nats over a sample of images.
+
+    Attributes:
+        head: zero-shot head (C, d).
+        logit_scale: factor on the cosines.
+        batches: normalised images (n, 3, H, W) with labels (n,).
+    """
+
+    head: torch.Tensor
+    logit_scale: float
+    batches: Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+    def total(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy summed over a batch."""
+        values = logits(features, self.head.to(features.device), self.logit_scale)
+        return F.cross_entropy(values, labels, reduction="sum")
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return sum(len(labels) for _, labels in self.batches)
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """L, dL/du and d²L/du² at a point of a line."""
+
+    loss: float
+    slope: float
+    curvature: float
+
+
+@contextmanager
+def _twice_differentiable() -> Iterator[None]:
+    """Attention by plain operations: the fused kernels have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        yield
+
+
+def along(
+    tower: nn.Module, origin: Weights, direction: Weights, loss: TaskLoss, u: float
+) -> Derivatives:
+    """The loss and its two derivatives in u at the weights origin + u·direction.
+
+    Args:
+        tower: the model; weights that ``origin`` does not name are its own.
+        origin: weights at u = 0, by name.
+        direction: V, with the same names and shapes.
+        loss: the task's loss.
+        u: the point.
+    """
+    sums = [0.0, 0.0, 0.0]
+    for images, labels in loss.batches:
+        with _twice_differentiable():
+            point = torch.tensor(u, device=images.device, dtype=images.dtype, requires_grad=True)
+            weights = {name: origin[name] + point * direction[name] for name in origin}
+            value = loss.total(torch.func.functional_call(tower, weights, (images,)), labels)
+            (slope,) = torch.autograd.grad(value, point, create_graph=True)
+            (curvature,) = torch.autograd.grad(slope, point)
+        for k, part in enumerate((value, slope, curvature)):
+            sums[k] += float(part.detach())
+    return Derivatives(*(total / loss.count for total in sums))
+
+
+def gradient_norm(tower: nn.Module, weights: Weights, loss: TaskLoss) -> float:
+    """‖∇L‖_F with respect to the named weights, at those weights."""
+    leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
+    for images, labels in loss.batches:
+        with torch.enable_grad():
+            value = loss.total(torch.func.functional_call(tower, leaves, (images,)), labels)
+            (value / loss.count).backward()
+    squares = (
+        leaf.grad.double().square().sum() for leaf in leaves.values() if leaf.grad is not None
+    )
+    return float(torch.stack(list(squares)).sum().sqrt())

@@ -1,0 +1,106 @@
+"""The registry of merging methods: who proposed each, where it runs, and which options it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from trap2.merging import elementwise, spectral
+from trap2.merging.spaces import EncodedLayer
+
+Tensor = torch.Tensor
+
+
+Layers = Callable[[], Iterator[tuple[str, EncodedLayer]]]
+
+
+Merged = Iterator[tuple[str, Tensor]]
+
+
+MergeFunction = Callable[[Layers, Mapping[str, Any], int], Merged]
+
+
+def _per_layer(function: Callable[[EncodedLayer, Mapping[str, Any]], Tensor]) -> MergeFunction:
+    def merge(layers: Layers, options: Mapping[str, Any], _seed: int) -> Merged:
+        for name, layer in layers():
+            yield name, layer.decode(function(layer, options))
+
+    return merge
+
+
+def _weight_averaging(layer: EncodedLayer, _options: Mapping[str, Any]) -> Tensor:
+    return layer.total() / len(layer.tasks)
+
+
+def _task_arithmetic(layer: EncodedLayer, _options: Mapping[str, Any]) -> Tensor:
+    return layer.total()
+
+
+def _dropped_layers(
+    layers: Layers, options: Mapping[str, Any], seed: int
+) -> Iterator[tuple[str, EncodedLayer, Tensor]]:
+    """Every layer with its dense tasks, after DARE where the method has ``drop``."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in layers():
+        tasks = layer.dense()
+        if "drop" in options:
+            tasks = elementwise.dare(tasks, options["drop"], generator)
+        yield name, layer, tasks
+
+
+def _dare(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+    for name, layer, tasks in _dropped_layers(layers, options, seed):
+        yield name, layer.decode(tasks.sum(0))
+
+
+def _ties(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+    if options["variant"] == "ties":
+        yield from _ties_whole_update(layers, options, seed)
+        return
+    one_more = options["variant"] != "peft"
+    for name, layer, tasks in _dropped_layers(layers, options, seed):
+        yield name, layer.decode(elementwise.ties(tasks, options["keep"], one_more=one_more))
+
+
+def _ties_whole_update(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+    def stacks() -> Iterator[Tensor]:
+        return (tasks for _, _, tasks in _dropped_layers(layers, options, seed))
+
+    thresholds = elementwise.whole_update_thresholds(stacks, options["keep"])
+    balance = sum(
+        float(elementwise.elected_signs(tasks, thresholds).sum(dtype=elementwise.SUM))
+        for tasks in stacks()
+    )
+    majority = float(balance > 0) - float(balance < 0)
+    for name, layer, tasks in _dropped_layers(layers, options, seed):
+        signs = elementwise.elected_signs(tasks, thresholds)
+        merged = elementwise.mean_of_agreeing(tasks, thresholds, signs, majority)
+        yield name, layer.decode(merged)
+
+
+def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
+    if len(layer.shape) < 2:
+        return layer.total() / len(layer.tasks)
+    rank = min(layer.shape) // len(layer.tasks)
+    if options["variant"] == "trap2":
+        return spectral.tsv(list(layer.dense()), rank, 0.0)
+    reduced = layer.reduced()
+    tolerance = max(layer.shape) * layer.eps
+    operator = spectral.tsv_projected if options["variant"] == "paper" else spectral.tsv
+    return reduced.expand(operator(reduced.cores, rank, tolerance))
+
+
+def _cart(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
+    add_mean = options["variant"] != "paper"
+    if len(layer.shape) < 2:
+        return layer.total() / len(layer.tasks) * add_mean
+    size = options["rank_fraction"] * min(layer.shape)
+    rank = max(1, int(size)) if options["variant"] == "cart" else math.ceil(size)
+    reduced = layer.reduced()
+    core = spectral.cart(
+        reduced.stacked(), layer.centred_directions, rank, options["scale"], add_mean=add_mean
+    )
+    return reduced.expand(core)

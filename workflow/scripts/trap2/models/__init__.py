@@ -1,0 +1,1 @@
+"""Bases W0: families, layers, and what a score is."""

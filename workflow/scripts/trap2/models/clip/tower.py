@@ -1,0 +1,63 @@
+"""The vision tower W0 of a CLIP: separate projections, files, inputs and features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trap2.models.clip.attention import separate_attention
+from trap2.models.clip.build import build_clip
+from trap2.runtime import files
+
+
+def vision_tower(clip: open_clip.CLIP) -> nn.Module:
+    """The vision tower, with separate attention projections, frozen and in evaluation mode.
+
+    It is ``clip.visual`` itself, changed in place.
+    """
+    return separate_attention(clip.visual).requires_grad_(False).eval()
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """Images (n, 3, H, W) uint8 → float32, with CLIP's mean and standard deviation."""
+    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+def features(tower: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Image embeddings (n, d) of unit length.
+
+    Args:
+        tower: a vision tower.
+        images: (n, 3, H, W) float, normalised by :func:`normalise`.
+    """
+    return F.normalize(tower(images), dim=-1)
+
+
+def tower_tensors(clip: open_clip.CLIP) -> dict[str, torch.Tensor]:
+    """W0: the vision tower's tensors under the names that updates use."""
+    return dict(vision_tower(clip).state_dict())
+
+
+def load_tower(path: str | Path, backbone: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """The frozen vision tower W0 of a backbone, on ``device``, in evaluation mode.
+
+    Raises:
+        FileError: the file is damaged or holds another architecture's tower.
+    """
+    tower = vision_tower(build_clip(backbone["architecture"]))
+    try:
+        tower.load_state_dict(files.read_tensors(path))
+    except RuntimeError as error:
+        raise files.FileError(
+            f"{path}: not the tower of this architecture ({str(error).splitlines()[-1].strip()}). "
+            "Delete it and run snakemake again."
+        ) from None
+    return tower.to(device)

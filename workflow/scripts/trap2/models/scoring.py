@@ -1,0 +1,48 @@
+"""What a score is, and the precision that models run in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one pass over a split gave.
+
+    Attributes:
+        correct: number of images whose largest logit is their label's.
+        count: number of images.
+        loss: mean cross-entropy in nats.
+    """
+
+    correct: int
+    count: int
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy in percent, 0 … 100."""
+        return 100.0 * self.correct / self.count
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 in its hardware; float32 is used everywhere else."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """A context in which models run in bfloat16 where the device has it, weights in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def score_record(score: Score) -> dict[str, Any]:
+    """A score as it stands in JSON records."""
+    return {
+        "correct": score.correct,
+        "count": score.count,
+        "accuracy": score.accuracy,
+        "loss": score.loss,
+    }

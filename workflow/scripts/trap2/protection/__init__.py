@@ -1,0 +1,1 @@
+"""Protections: TRAP²'s objective and the post-hoc defenses."""

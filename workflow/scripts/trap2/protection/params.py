@@ -1,0 +1,86 @@
+"""PaRaMS: scaled head features and reordered hidden units (paper, Section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from trap2.protection.adapters import base_weight
+from trap2.protection.checkpoints import Weights
+from trap2.protection.transforms import (
+    Heads,
+)
+
+
+def permute_hidden_units(weights: Weights, base: Weights, heads: Heads) -> dict[str, torch.Tensor]:
+    """Reorder every MLP's hidden units to be as far from the pretrained weights as can be.
+
+    Args:
+        weights: all the tower's parameters W by name.
+        base: W0 by name.
+        heads: attention modules; the MLPs are those of their blocks.
+
+    Returns:
+        All parameters, those of the MLPs' hidden units in another order.
+
+    Raises:
+        UpdateError: the base is of another model.
+    """
+    protected = dict(weights)
+    for attention in heads:
+        mlp = f"{attention.removesuffix('attn')}mlp"
+        first, second = f"{mlp}.c_fc.weight", f"{mlp}.c_proj.weight"
+        order = farthest_order(
+            weights[first],
+            weights[second],
+            base_weight(base, first, tuple(weights[first].shape)),
+            base_weight(base, second, tuple(weights[second].shape)),
+        )
+        protected[first] = weights[first][order]
+        protected[second] = weights[second][:, order]
+        if (bias := f"{mlp}.c_fc.bias") in weights:
+            protected[bias] = weights[bias][order]
+    return protected
+
+
+def farthest_order(
+    first: torch.Tensor, second: torch.Tensor, base_first: torch.Tensor, base_second: torch.Tensor
+) -> torch.Tensor:
+    """The order of hidden units that maximises the distance of an MLP's weights to the base's.
+
+    Maximising ‖W0 − permuted W‖² over both layers is minimising the sum of the inner products
+    of paired units, a linear assignment problem (Merge-Lock paper, Eq. 12-14).
+
+    Args:
+        first: (hidden, d_in), W of the first layer.
+        second: (d_out, hidden), W of the second layer.
+        base_first: W0 of the first layer.
+        base_second: W0 of the second layer.
+
+    Returns:
+        (hidden,) int64: the fine-tuned unit that takes each place.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    units = torch.cat([first.double(), second.double().mT], 1)
+    base_units = torch.cat([base_first.double(), base_second.double().mT], 1)
+    _, order = linear_sum_assignment((base_units @ units.mT).numpy())
+    return torch.from_numpy(np.asarray(order, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class DiagonalScales:
+    """PaRaMS: T = D, independent uniform scales.
+
+    Attributes:
+        low: smallest scale, above 0.
+        high: largest scale.
+    """
+
+    low: float = 0.5
+    high: float = 1.5
+
+    def draw(self, width: int, generator: np.random.Generator) -> np.ndarray:
+        return np.diag(generator.uniform(self.low, self.high, width))

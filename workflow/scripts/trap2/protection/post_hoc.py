@@ -1,0 +1,100 @@
+"""Post-hoc defenses by name, on updates that were checked first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from trap2.protection.adapters import Adapter, base_weight
+from trap2.protection.catalogue import (
+    DEFENSES,
+    Defense,
+    NotApplicable,
+    objection,
+    without_attention,
+)
+from trap2.protection.checkpoints import Weights
+from trap2.protection.transforms import Draws, Heads
+from trap2.runtime.seeding import numpy_generator
+from trap2.updates.delta import LowRank, UpdateError
+
+
+def protect_adapter(
+    name: str, adapter: Adapter, base: Weights, heads: Heads, *, seed: int, task: str
+) -> dict[str, LowRank]:
+    """An adapter as a post-hoc defense would release it.
+
+    Args:
+        name: a key of :data:`trap2.protection.catalogue.DEFENSES`, of a defense of adapters.
+        adapter: layer's weight name to ΔW; q, k, v and out of every attention module.
+        base: layer's weight name to W0.
+        heads: attention modules and their numbers of heads
+            (:func:`trap2.protection.transforms.attention_heads`).
+        seed: the configuration's; with name, task and layer it decides every draw.
+        task: the adapter's task.
+
+    Raises:
+        NotApplicable: the backbone has no attention, or the defense takes whole checkpoints.
+        UpdateError: the adapter lacks a projection, does not fit the base, or is not finite.
+    """
+    defense = _defense(name, "lora", heads)
+    for layer, delta in adapter.items():
+        _check_finite(layer, delta.B, delta.A)
+    return defense.protect(adapter, base, heads, _draws(seed, name, task))
+
+
+def protect_checkpoint(
+    name: str, weights: Weights, base: Weights, heads: Heads, *, seed: int, task: str
+) -> dict[str, torch.Tensor]:
+    """A whole checkpoint as a post-hoc defense would release it: the same function.
+
+    Args:
+        name: a key of :data:`trap2.protection.catalogue.DEFENSES`, of a defense of checkpoints.
+        weights: all the tower's parameters W by name.
+        base: W0 by name, of the same parameters.
+        heads: attention modules and their numbers of heads.
+        seed: the configuration's; with name, task and layer it decides every draw.
+        task: the checkpoint's task.
+
+    Raises:
+        NotApplicable: the backbone has no attention, or the defense takes adapters.
+        UpdateError: the weights do not fit the base, or are not finite.
+    """
+    defense = _defense(name, "full", heads)
+    for layer, weight in weights.items():
+        base_weight(base, layer, tuple(weight.shape))
+        _check_finite(layer, weight)
+    for layer in base.keys() - weights.keys():
+        raise UpdateError(f"the checkpoint lacks {layer}; it is not a whole checkpoint of the base")
+    return defense.protect(weights, base, heads, _draws(seed, name, task))
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """The distribution that a defense draws from, for the record."""
+    make: Any = DEFENSES[name].transform
+    return {} if make is None else asdict(make())
+
+
+def _draws(seed: int, name: str, task: str) -> Draws:
+    return partial(numpy_generator, seed, "protect", name, task)
+
+
+def _defense(name: str, release: str, heads: Heads) -> Defense:
+    if name not in DEFENSES:
+        raise ValueError(f"unknown post-hoc defense {name!r}; known: {', '.join(DEFENSES)}")
+    reason = objection(name, release, "vit")
+    if reason is None and DEFENSES[name].needs_attention and not heads:
+        reason = without_attention(DEFENSES[name], "this backbone")
+    if reason is not None:
+        raise NotApplicable(reason)
+    return DEFENSES[name]
+
+
+def _check_finite(layer: str, *tensors: torch.Tensor) -> None:
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise UpdateError(
+            f"layer {layer} holds NaN or infinity; its training diverged or the file is damaged"
+        )

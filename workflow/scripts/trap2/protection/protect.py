@@ -1,0 +1,127 @@
+"""One post-hoc protection job: from a fine-tuned update to a protected one and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trap2.data.prepared import notes, open_task
+from trap2.models.clip.classifier import score
+from trap2.models.clip.heads import read_head
+from trap2.models.clip.tower import load_tower
+from trap2.models.scoring import Score, score_record
+from trap2.protection.catalogue import DEFENSES
+from trap2.protection.post_hoc import parameters, protect_adapter, protect_checkpoint
+from trap2.protection.transforms import attention_heads
+from trap2.runtime import files
+from trap2.runtime.versions import versions
+from trap2.updates.adapters import CHECKPOINT_FILE, read_adapter, write_adapter
+from trap2.updates.delta import LowRank
+from trap2.updates.trainable import FullUpdate
+
+
+def protect(
+    *,
+    tower: str,
+    head: str,
+    data: list[str],
+    source: Path,
+    folder: Path,
+    names: Mapping[str, str],
+    backbone: Mapping[str, Any],
+    logit_scale: float,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Protect an unprotected update; write its files and ``update.json`` into ``folder``.
+
+    Args:
+        tower: the file of W0.
+        head: the task's zero-shot head.
+        data: the task's prepared files, validation and test.
+        source: the folder of the unprotected update.
+        folder: where the protected update goes.
+        names: suite, backbone, release, task and protection, copied into the record.
+        backbone: the suite's settings of the backbone.
+        logit_scale: factor on the cosines in the recorded loss.
+        batch_size: images a forward pass.
+        seed: the configuration's seed.
+        device: where to score; the protection itself is computed on the CPU in float64.
+        say: receives progress.
+
+    Raises:
+        NotApplicable: the backbone has no attention, or the defense takes other updates.
+    """
+    base = load_tower(tower, backbone, torch.device("cpu"))
+    write = _write_adapter if names["release"] == "lora" else _write_checkpoint
+    module = write(base, source, folder, names["protection"], seed, names["task"]).to(device)
+    scores = {}
+    for split in ("val", "test"):
+        scores[split] = _score(module, head, data, names["task"], split, logit_scale, batch_size)
+        say(f"{split} accuracy {scores[split].accuracy:.2f} %")
+    defense = DEFENSES[names["protection"]]
+    record = {
+        **names,
+        "title": defense.title,
+        "paper": defense.paper,
+        "seed": seed,
+        "parameters": parameters(defense.name),
+        "unprotected": files.read_json(source / "update.json"),
+        "logit_scale": logit_scale,
+        "device": device.type,
+        "versions": versions(),
+        "notes": notes(data),
+    }
+    record |= {split: score_record(result) for split, result in scores.items()}
+    files.write_json(folder / "update.json", record)
+
+
+def _write_adapter(
+    base: nn.Module, source: Path, folder: Path, protection: str, seed: int, task: str
+) -> nn.Module:
+    from peft import PeftModel
+
+    adapter = {layer: LowRank(b, a) for layer, (b, a) in read_adapter(source).items()}
+    protected = protect_adapter(
+        protection, adapter, base.state_dict(), attention_heads(base), seed=seed, task=task
+    )
+    write_adapter(folder, {layer: (delta.B, delta.A) for layer, delta in protected.items()})
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+def _write_checkpoint(
+    base: nn.Module, source: Path, folder: Path, protection: str, seed: int, task: str
+) -> nn.Module:
+    weights = files.read_tensors(source / CHECKPOINT_FILE)
+    protected = protect_checkpoint(
+        protection, weights, base.state_dict(), attention_heads(base), seed=seed, task=task
+    )
+    update = FullUpdate(base)
+    update.load_state(protected)
+    update.save(folder)
+    return base.eval()
+
+
+def _score(
+    module: nn.Module,
+    head: str,
+    data: list[str],
+    task: str,
+    split: str,
+    logit_scale: float,
+    batch_size: int,
+) -> Score:
+    return score(
+        module,
+        read_head(head),
+        logit_scale,
+        open_task(data, task, split),
+        batch_size=batch_size,
+        device=next(module.parameters()).device,
+    )

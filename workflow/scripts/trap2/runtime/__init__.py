@@ -1,0 +1,1 @@
+"""Files, seeds, schemas, jobs, records and the cluster; knows nothing of the paper."""

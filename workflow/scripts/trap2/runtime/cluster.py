@@ -1,0 +1,156 @@
+"""A site's settings, whether SLURM takes them, and what it still runs in a folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+
+from trap2.runtime.schema import checked, read_yaml
+
+SQUEUE = ("squeue", "--noheader", "--format=%i|%T|%u|%Z|%k")
+
+
+PATIENCE_SECONDS = 60
+
+
+# Resources of Snakemake's SLURM executor and the options that it makes of them.
+OPTIONS = {
+    "slurm_account": "--account",
+    "slurm_partition": "--partition",
+    "clusters": "--clusters",
+    "qos": "--qos",
+    "constraint": "--constraint",
+    "gres": "--gres",
+    "mem_mb": "--mem",
+    "runtime": "--time",
+}
+
+
+# What SLURM says of a request that it will never take; a partition that is down is another matter.
+NEVER = r"invalid|unrecognized|illegal|not permitted|node configuration is not available"
+
+
+def read_site(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``slurm/site.yaml`` says that all jobs, and those with a GPU, ask SLURM for.
+
+    Returns:
+        Resources of Snakemake's SLURM executor for all jobs, and for jobs with a GPU besides; none
+        where the file does not exist.
+
+    Raises:
+        ConfigurationError: the file is not YAML, or a key or a value of it is not allowed.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {}, {}
+    found = checked(read_yaml(path, str(path)) or {}, "site.schema.yaml", str(path))
+    return found.get("jobs") or {}, found.get("gpu_jobs") or {}
+
+
+def refuse_impossible_requests(requests: Mapping[str, Mapping[str, Any]]) -> None:
+    """End a run whose jobs SLURM would not take, before anything is downloaded or submitted.
+
+    SLURM is asked with ``sbatch --test-only``, which submits nothing.  Where it does not answer, or
+    could not start such a job just now, the run goes on.
+
+    Args:
+        requests: rule to the resources of one of its jobs.
+
+    Raises:
+        WorkflowError: SLURM says of a request that it can never be had.
+    """
+    rules: dict[tuple[str, ...], list[str]] = {}
+    for rule, resources in requests.items():
+        rules.setdefault(sbatch_options(resources), []).append(rule)
+    refusals = [
+        f"  {', '.join(names)} ({' '.join(options)}): {words}"
+        for options, names in rules.items()
+        if (words := _refusal(options))
+    ]
+    if refusals:
+        raise WorkflowError(
+            "SLURM would not take these jobs; nothing was run:",
+            *refusals,
+            "Mend slurm/site.yaml (docs/cluster.md, Your cluster). If SLURM is wrong: --no-hooks",
+        )
+
+
+def sbatch_options(resources: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of sbatch for a job's resources, as Snakemake's executor chooses them."""
+    given = {name: value for name, value in resources.items() if value not in (None, "", 0)}
+    options = [f"{option}={given[name]}" for name, option in OPTIONS.items() if name in given]
+    if "gpu" in given:
+        model = f"{given['gpu_model']}:" if "gpu_model" in given else ""
+        options.append(f"--gpus={model}{given['gpu']}")
+    return (*options, *shlex.split(str(given.get("slurm_extra", ""))))
+
+
+def _refusal(options: tuple[str, ...]) -> str:
+    command = ("sbatch", "--test-only", *options, "--wrap=true")
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    refused = done.returncode != 0 and re.search(NEVER, done.stderr, re.I)
+    return done.stderr.strip().splitlines()[-1] if refused else ""
+
+
+@dataclass(frozen=True)
+class ClusterJob:
+    """A SLURM job: its number, state and user, and the rule and wildcards that it runs."""
+
+    number: str
+    state: str
+    user: str
+    work: str
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.state} {self.work} ({self.user})"
+
+
+def jobs_in(folder: Path) -> list[ClusterJob]:
+    """The waiting and running SLURM jobs that a Snakemake started from ``folder``.
+
+    They are known by their working directory and by the comment that Snakemake gives its jobs.
+    Where there is no SLURM, or it does not answer, none are found.
+    """
+    try:
+        done = subprocess.run(
+            SQUEUE, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    places = {str(folder), str(folder.resolve())}
+    found = []
+    for line in done.stdout.splitlines():
+        number, state, user, place, comment = line.split("|", 4)
+        if place in places and comment.startswith("rule_"):
+            work = comment.removeprefix("rule_").replace("_wildcards_", " ")
+            found.append(ClusterJob(number, state, user, work))
+    return found
+
+
+def refuse_beside_running_jobs(folder: Path) -> None:
+    """End a run that would start beside jobs of an earlier one.
+
+    Raises:
+        WorkflowError: jobs of an earlier run still work in ``folder``; the message names them.
+    """
+    jobs = jobs_in(folder)
+    if jobs:
+        numbers = " ".join(job.number for job in jobs)
+        raise WorkflowError(
+            "SLURM jobs of an earlier run still work here and would write the same files:",
+            *(f"  {job}" for job in jobs),
+            "Start again when they have ended (see squeue); what they finish counts. "
+            f"To end them now: scancel {numbers}",
+        )

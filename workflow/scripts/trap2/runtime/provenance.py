@@ -1,0 +1,194 @@
+"""How every result was made: a record a job, and the check of its inputs before it starts.
+
+A job writes ``provenance/{its first output}.json`` beside its outputs: the SHA-256 of its inputs
+and outputs, its rule, wildcards, parameters, versions and seconds.  The next job compares its
+inputs with these records before it reads them, so that a damaged, changed or exchanged file ends
+it instead of entering a result.  A released file is compared with the bundle's manifest instead.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trap2.runtime import files
+from trap2.runtime.versions import versions
+
+FOLDER = "provenance"
+
+
+BUNDLE = Path("data")
+
+
+MANIFEST = "manifest.json"
+
+
+AGAIN = "run snakemake without a target, which brings all tables and the manifest up to date"
+
+
+def manifest_path(suite: str) -> Path:
+    """The manifest of a suite's released files."""
+    return BUNDLE / suite / MANIFEST
+
+
+def record_path(output: str | Path) -> Path:
+    """Where the record of the job that writes ``output`` first is."""
+    return Path(output).parent / FOLDER / f"{Path(output).name}.json"
+
+
+def write_record(job: Mapping[str, Any], inputs: Mapping[str, str], seconds: float) -> None:
+    """Write a finished job's record.
+
+    Args:
+        job: ``rule``, ``wildcards``, ``params`` and ``outputs`` (paths, relative to the run).
+        inputs: SHA-256 of each input, by path.
+        seconds: what the job took.
+    """
+    outputs = list(job["outputs"])
+    record = {
+        **job,
+        "inputs": dict(inputs),
+        "outputs": {path: files.sha256(path) for path in outputs},
+        "versions": versions(),
+        "environment": {"system": platform.system(), "machine": platform.machine()},
+        "seconds": round(seconds, 2),
+    }
+    files.write_json(record_path(outputs[0]), record)
+
+
+def check_inputs(paths: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of every input, each compared with the record of the job that made it.
+
+    A folder without any record was not made by a job and is taken as it is.
+
+    Raises:
+        FileError: a file is not what was recorded, or its record is damaged or of other files.
+    """
+    found: dict[str, str] = {}
+    known: dict[Path, dict[str, str]] = {}
+    for path in map(str, paths):
+        folder = Path(path).parent
+        if folder not in known:
+            known[folder] = recorded(folder)
+        found[path] = files.sha256(path)
+        if known[folder] and known[folder].get(path) != found[path]:
+            raise files.FileError(mismatch(path, found[path], known[folder].get(path)))
+    return found
+
+
+def mismatch(path: str, found: str, known: str | None) -> str:
+    """What is wrong with a file whose digest is not the recorded one, and what to do."""
+    remedy = (
+        "Get it again: dvc checkout --force, or dvc pull"
+        if Path(path).parts[0] == str(BUNDLE)
+        else "Delete it and run snakemake again"
+    )
+    if known is None:
+        return f"{path}: the records beside it speak of other files. {remedy}."
+    return (
+        f"{path}: damaged or changed after it was made: its SHA-256 is {found[:12]}…, recorded "
+        f"is {known[:12]}…. {remedy}."
+    )
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """The digests of a folder's files, from the records of the jobs that made them.
+
+    Raises:
+        FileError: a record is damaged.
+    """
+    if len(folder.parts) > 1 and folder.parts[0] == str(BUNDLE):
+        manifest = files.read_json(manifest_path(folder.parts[1]))
+        return {str(BUNDLE / name): digest for name, digest in manifest["files"].items()}
+    digests: dict[str, str] = {}
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        digests |= read_record(path)["outputs"]
+    return digests
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A job's record.
+
+    Raises:
+        FileError: it is missing or no such record.
+    """
+    record = files.read_json(path)
+    if not isinstance(record, dict) or not {"rule", "inputs", "outputs"} <= record.keys():
+        raise files.FileError(
+            f"{path}: not the record of a job. Delete the files beside its folder and run "
+            "snakemake again."
+        )
+    return record
+
+
+def collect(targets: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Every file behind some targets: its digest and the rule that made it, by path.
+
+    Follows the records from the targets to files that no job made.
+
+    Raises:
+        FileError: a record is damaged, or two records disagree about a file.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    makers: dict[str, dict[str, Any]] = {}
+    read: set[Path] = set()
+    waiting = sorted(targets, reverse=True)
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        if (folder := Path(path).parent / FOLDER) not in read:
+            read.add(folder)
+            for record in _records(folder):
+                makers |= dict.fromkeys(record["outputs"], record)
+        maker = makers.get(path)
+        if maker is None:
+            found[path] = {"sha256": files.sha256(path)}
+            continue
+        found[path] = {
+            "sha256": maker["outputs"][path],
+            "rule": maker["rule"],
+            "made_from": maker["inputs"],
+        }
+        waiting.extend(sorted(maker["inputs"], reverse=True))
+    return found
+
+
+def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What does not match in a run, one sentence each.
+
+    Args:
+        manifest: as :func:`collect` made it when the run was finished.
+    """
+    for path, entry in sorted(manifest.items()):
+        try:
+            digest = files.sha256(path)
+        except OSError as error:
+            yield f"{path}: cannot be read ({error.strerror}). Run snakemake again."
+            continue
+        if digest != entry["sha256"]:
+            if _is_as_made(path, digest):
+                yield f"{path}: was made anew since; {AGAIN}."
+            else:
+                yield mismatch(path, digest, entry["sha256"])
+        for source, used in entry.get("made_from", {}).items():
+            if manifest[source]["sha256"] != used:
+                yield (
+                    f"{path}: was made from another {source} (SHA-256 {used[:12]}…) than the one "
+                    f"on record ({manifest[source]['sha256'][:12]}…). Delete it and run "
+                    "snakemake again."
+                )
+
+
+def _is_as_made(path: str, digest: str) -> bool:
+    try:
+        return recorded(Path(path).parent).get(path) == digest
+    except (files.FileError, OSError):
+        return False
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.json")):
+        yield read_record(path)

@@ -1,0 +1,90 @@
+"""Checking a file's content against a schema of workflow/schemas/, and filling in its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from trap2.runtime.messages import describe, message
+
+SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
+
+
+class ConfigurationError(ValueError):
+    """The configuration cannot be used; the message lists every problem."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as SafeLoader does, and takes no key twice, of which the last would win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value:
+            # A list as a key is SafeLoader's to refuse.
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path, source: str) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: the file.
+        source: its name, for messages.
+
+    Raises:
+        ConfigurationError: it is not YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(Path(path).read_text("utf-8"), _Loader)
+    except yaml.YAMLError as error:
+        text = str(error).replace("<unicode string>", source)
+        raise ConfigurationError(f"{source} is not valid YAML: {text}") from None
+
+
+def checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
+    """A file's content with the schema's defaults filled in.
+
+    Args:
+        content: what was read.
+        schema_name: a file of ``workflow/schemas/``.
+        source: the file's name, for messages.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value is not allowed.
+    """
+    schema = yaml.safe_load((SCHEMAS / schema_name).read_text("utf-8"))
+    validator = Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.path])
+    if errors:
+        raise ConfigurationError(message(source, [describe(error) for error in errors]))
+    return _with_defaults(content, schema, schema)
+
+
+def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | schema
+    if isinstance(value, list) and "items" in schema:
+        return [_with_defaults(item, schema["items"], root) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    filled = dict(value)
+    for key, part in schema.get("properties", {}).items():
+        if key not in filled and "default" in part:
+            filled[key] = part["default"]
+    extra = schema.get("additionalProperties")
+    for key, item in filled.items():
+        part = schema.get("properties", {}).get(key, extra)
+        if isinstance(part, Mapping):
+            filled[key] = _with_defaults(item, part, root)
+    return filled

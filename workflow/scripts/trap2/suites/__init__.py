@@ -1,0 +1,1 @@
+"""What is configured, checked, applicable and released."""

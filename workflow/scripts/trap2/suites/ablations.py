@@ -1,0 +1,89 @@
+"""Sweeps of one setting at a time: which updates they train, and what those are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Suite = Mapping[str, Any]
+
+
+SWEEPS: dict[str, str] = {
+    "lambda": "λ",
+    "weighting": "w(s)",
+    "range": "Range of s",
+    "delta": "Margin δ",
+    "rank": "LoRA rank r",
+    "adapter": "Adapter",
+}
+"""The settings that can be swept, with the axis labels of their figures."""
+
+
+_FORMS: dict[str, dict[str, bool]] = {
+    "LoRA": {"rslora": False, "dora": False},
+    "rsLoRA": {"rslora": True, "dora": False},
+    "DoRA": {"rslora": False, "dora": True},
+}
+
+
+_WEIGHTINGS = {"1/s": "1-over-s", "1/sqrt(s)": "1-over-sqrt-s", "1": "1"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One value of a sweep.
+
+    Attributes:
+        label: the value as figures print it.
+        weight: λ.
+        trap2: what differs from the suite's objective.
+        adapter: what differs from the suite's adapter.
+    """
+
+    label: str
+    weight: float
+    trap2: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+
+
+def variants(suite: Suite, sweep: str) -> dict[str, Variant]:
+    """The values of a sweep, in the configured order, by the text that stands in paths.
+
+    Args:
+        suite: its settings.
+        sweep: a key of :data:`SWEEPS`.
+    """
+    settings = suite["ablations"]
+    weight = settings["lambda"]
+    found: dict[str, Variant] = {}
+    for value in settings["sweeps"].get(sweep, []):
+        if sweep == "lambda":
+            found[repr(float(value))] = Variant(f"{value:g}", float(value))
+        elif sweep == "weighting":
+            found[_WEIGHTINGS[value]] = Variant(value, weight, {"weighting": value})
+        elif sweep == "range":
+            low, high = map(float, value)
+            changed = {"s_min": low, "s_max": high}
+            found[f"{low!r}-{high!r}"] = Variant(f"[{low:g}, {high:g}]", weight, changed)
+        elif sweep == "delta":
+            changed = {"delta": float(value)}
+            found[repr(float(value))] = Variant(f"{value:g}", weight, changed)
+        elif sweep == "rank":
+            # α = r keeps the nominal scale at 1 (Appendix D.3).
+            found[str(value)] = Variant(str(value), weight, {}, {"rank": value, "alpha": value})
+        else:
+            found[value.lower()] = Variant(value, weight, {}, _FORMS[value])
+    return found
+
+
+def is_own(suite: Suite, variant: Variant) -> bool:
+    """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
+    trap2 = suite["trap2"]
+    adapter = _FORMS["LoRA"] | suite["releases"]["lora"].get("adapter", {})
+    return trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
+
+
+def swept_tasks(suite: Suite) -> list[str]:
+    """The tasks on which the sweeps are trained; the figures' task by default."""
+    return suite["ablations"].get("tasks", [suite["figures"]["task"]])

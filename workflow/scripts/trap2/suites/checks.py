@@ -1,0 +1,256 @@
+"""Reading and checking the configuration, before any job runs.
+
+Every problem is reported with its key, its value, what is allowed and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trap2.data.catalogue import load_catalogue
+from trap2.models.families import family_of
+from trap2.protection.catalogue import DEFENSES, objection
+from trap2.runtime.messages import choice, message
+from trap2.runtime.schema import ConfigurationError
+
+
+def check_merging(name: str, suite: Mapping[str, Any]) -> None:
+    """Check the merging methods, their spaces and options against the registry of methods.
+
+    Apart from :func:`load_suite` because the registry lives beside the operators, whose import
+    takes seconds: the workflow asks once, not in every job.
+
+    Raises:
+        ConfigurationError: an unknown method, space or option, or an option out of its range.
+    """
+    from trap2.merging.catalogue import METHODS, check_options
+
+    merging = suite["merging"]
+    problems = []
+    for method, spaces in merging["methods"].items():
+        if method not in METHODS:
+            problems.append(choice("merging.methods", method, sorted(METHODS), "a merging method"))
+            continue
+        for space in spaces:
+            if space not in METHODS[method].spaces:
+                allowed = list(METHODS[method].spaces)
+                problems.append(
+                    choice(
+                        f"merging.methods.{method}", space, allowed, f"a merge space of {method}"
+                    )
+                )
+    for method, options in merging["options"].items():
+        if method not in merging["methods"]:
+            known = sorted(merging["methods"])
+            problems.append(choice("merging.options", method, known, "a method of this suite"))
+        elif method in METHODS:
+            try:
+                check_options(method, options)
+            except ValueError as error:
+                problems.append(f"merging.options.{method}: {error}")
+    if problems:
+        raise ConfigurationError(message(f"config/suites/{name}.yaml", problems))
+
+
+def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    archives = config.get("archives")
+    if archives is not None and not Path(archives).is_dir():
+        yield f"archives is '{archives}'; there is no such folder. Make it, or remove the key"
+    if archives is not None and "mirror" in config:
+        yield "archives and mirror are both set, and only one can serve. Remove one of them"
+    try:
+        known = load_catalogue(config.get("catalogue"))
+    except ValueError as error:
+        yield f"catalogue: {error}"
+        return
+    for task, source in config["sources"].items():
+        if task not in known:
+            yield choice("sources", task, sorted(known), "a dataset of the catalogue")
+        elif source not in known[task].sources:
+            allowed = list(known[task].sources)
+            yield choice(f"sources.{task}", source, allowed, f"a source of {task}")
+
+
+def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
+    if suite["data"]["source"] == "demo":
+        yield from _demo_problems(suite)
+    else:
+        yield from _catalogue_problems(suite, catalogue)
+    yield from _backbone_problems(suite)
+    yield from _release_problems(suite)
+    yield from _protection_problems(suite)
+    trap2 = suite["trap2"]
+    if not trap2["s_min"] < 1 - trap2["delta"]:
+        yield (
+            f"trap2.s_min is {trap2['s_min']}; it must be below 1 - trap2.delta = "
+            f"{1 - trap2['delta']:g}. Lower trap2.s_min or trap2.delta"
+        )
+    if not trap2["s_max"] > 1 + trap2["delta"]:
+        yield (
+            f"trap2.s_max is {trap2['s_max']}; it must exceed 1 + trap2.delta = "
+            f"{1 + trap2['delta']:g}. Raise trap2.s_max or lower trap2.delta"
+        )
+    search = suite["merging"]["search"]
+    if search["step"] > search["maximum"]:
+        yield (
+            f"merging.search.step is {search['step']}; it must not exceed "
+            f"merging.search.maximum = {search['maximum']}"
+        )
+    yield from _ablation_problems(suite)
+    figures = suite["figures"]
+    if figures["task"] not in suite["tasks"]:
+        yield choice("figures.task", figures["task"], suite["tasks"], "a task of this suite")
+    if figures["backbone"] not in suite["backbones"]:
+        known = list(suite["backbones"])
+        yield choice("figures.backbone", figures["backbone"], known, "a backbone of this suite")
+
+
+def _ablation_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """Every variant must be an objective that can be trained."""
+    settings, trap2 = suite["ablations"], suite["trap2"]
+    for task in settings.get("tasks", []):
+        if task not in suite["tasks"]:
+            yield choice("ablations.tasks", task, suite["tasks"], "a task of this suite")
+    for low, high in settings["sweeps"].get("range", []):
+        if not low < 1 - trap2["delta"] < 1 + trap2["delta"] < high:
+            yield (
+                f"ablations.sweeps.range has [{low}, {high}]; it must reach below 1 - trap2.delta "
+                f"= {1 - trap2['delta']:g} and above 1 + trap2.delta = {1 + trap2['delta']:g}"
+            )
+    for delta in settings["sweeps"].get("delta", []):
+        if not trap2["s_min"] < 1 - delta < 1 + delta < trap2["s_max"]:
+            yield (
+                f"ablations.sweeps.delta has {delta}; 1 - δ and 1 + δ must lie between trap2.s_min "
+                f"= {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
+            )
+
+
+def _demo_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    from trap2.data.demo.tasks import TASKS
+
+    for task in suite["tasks"]:
+        if task not in TASKS:
+            yield choice("tasks", task, sorted(TASKS), "a task of the demo")
+    for key in ("train", "val", "test"):
+        if key not in suite["data"]:
+            yield f"data.{key} is missing; give the number of images a task"
+    for name, backbone in suite["backbones"].items():
+        if "pretraining" not in backbone:
+            yield f"backbones.{name}.pretraining is missing; give its images and steps"
+        if "pretrained" in backbone:
+            yield (
+                f"backbones.{name}.pretrained is '{backbone['pretrained']}'; the demo pretrains "
+                "its own base model. Remove the key"
+            )
+    if "cars_train" in suite["data"]:
+        yield "data.cars_train is set; the demo has no Cars. Remove the key"
+
+
+def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
+    known = load_catalogue(catalogue)
+    for task in suite["tasks"]:
+        if task not in known:
+            yield choice("tasks", task, sorted(known), "a dataset of the catalogue")
+    for key in ("train", "val", "test"):
+        if key in suite["data"]:
+            yield f"data.{key} is set; a real dataset's own split decides. Remove the key"
+    for name, backbone in suite["backbones"].items():
+        where = f"backbones.{name}"
+        if "pretraining" in backbone:
+            yield f"{where}.pretraining is set; only the demo pretrains. Remove the key"
+        pretrained = backbone.get("pretrained")
+        if pretrained is None:
+            yield (
+                f"{where}.pretrained is missing; give a tag that open_clip lists for the "
+                "architecture, or a local .safetensors file"
+            )
+        elif pretrained.endswith(".safetensors") and not Path(pretrained).is_file():
+            yield f"{where}.pretrained is '{pretrained}'; there is no such file"
+        elif isinstance(backbone["architecture"], Mapping) and "." not in pretrained:
+            yield (
+                f"{where}.pretrained is '{pretrained}'; an architecture that is written out has "
+                "no tags. Give a local .safetensors file"
+            )
+
+
+def _backbone_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """A backbone is of a known family and takes images of the size that its architecture has."""
+    for name, backbone in suite["backbones"].items():
+        architecture = backbone["architecture"]
+        if isinstance(architecture, str):
+            known = _open_clip_configurations()
+            if architecture not in known:
+                what = "a model of open_clip"
+                close = difflib.get_close_matches(architecture, known, n=4, cutoff=0.3)
+                yield choice(f"backbones.{name}.architecture", architecture, close, what)
+                continue
+            architecture = json.loads(known[architecture].read_text("utf-8"))
+        try:
+            family_of(architecture)
+        except ValueError as error:
+            yield f"backbones.{name}.architecture.vision_cfg: {error}"
+        size = architecture.get("vision_cfg", {}).get("image_size", backbone["resolution"])
+        if size != backbone["resolution"]:
+            yield (
+                f"backbones.{name}.resolution is {backbone['resolution']}; the architecture's "
+                f"images are {size} pixels wide. Set resolution to {size}"
+            )
+
+
+def _open_clip_configurations() -> dict[str, Path]:
+    """open_clip's model configurations by name, found without its slow import."""
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    folder = Path(package.submodule_search_locations[0]) / "model_configs"
+    return {path.stem: path for path in folder.glob("*.json")}
+
+
+def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    for release, settings in suite["releases"].items():
+        where = f"releases.{release}"
+        for backbone in settings["backbones"]:
+            if backbone not in suite["backbones"]:
+                known = list(suite["backbones"])
+                yield choice(f"{where}.backbones", backbone, known, "a backbone of this suite")
+        for task in settings["task_lambdas"]:
+            if task not in suite["tasks"]:
+                yield choice(f"{where}.task_lambdas", task, suite["tasks"], "a task of this suite")
+        batch = settings["optimisation"].get("batch_size", 32)
+        if settings["optimisation"].get("micro_batch_size", batch) > batch:
+            yield (
+                f"{where}.optimisation.micro_batch_size is "
+                f"{settings['optimisation']['micro_batch_size']}; it must not exceed batch_size = "
+                f"{batch}"
+            )
+        if release == "full" and "adapter" in settings:
+            yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
+
+
+def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """A post-hoc defense must apply to some update of the suite; what is merged must be made."""
+    for name in suite["merging"].get("protections", []):
+        if name not in [*DEFENSES, "trap2"]:
+            yield choice("merging.protections", name, [*DEFENSES, "trap2"], "a protection")
+    try:
+        updates = [
+            (release, family_of(suite["backbones"][backbone]["architecture"]))
+            for release, settings in suite["releases"].items()
+            for backbone in settings["backbones"]
+            if backbone in suite["backbones"]
+        ]
+    except ValueError:
+        return  # a backbone of no family, which has been said
+    for name in suite["protections"]:
+        if name in DEFENSES:
+            reasons = [objection(name, release, family) for release, family in updates]
+            if None not in reasons:
+                found = "; ".join(dict.fromkeys(filter(None, reasons)))
+                yield f"protections: '{name}' applies to no update here: {found}. Remove it"
+        elif name != "trap2":
+            yield choice("protections", name, [*DEFENSES, "trap2"], "a protection")

@@ -1,0 +1,56 @@
+"""Model cards of released adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """The model card of an adapter, from its record."""
+    protection = record["protection"]
+    test, val = record["test"], record["val"]
+    how = {
+        "unprotected": "fine-tuned without protection",
+        "trap2": "fine-tuned with the TRAP² objective",
+    }.get(protection, f"protected after training by {record.get('title', protection)}")
+    weight = (record.get("trap2") or {}).get("weight")
+    details = "" if weight is None else f", λ = {weight}, chosen on validation"
+    return f"""---
+library_name: peft
+license: mit
+tags: [lora, image-classification, open_clip, trap2]
+---
+
+# {record["backbone"]}, {record["task"]}, {protection}
+
+A LoRA adapter of the {record["suite"]} suite, {how}{details}.
+
+| | |
+|---|---|
+| Base model | `{record["suite"]}/{record["backbone"]}`, its vision tower is in the bundle |
+| Task | {record["task"]}, classified by its zero-shot head |
+| Test accuracy, alone at scale 1 | {test["accuracy"]:.2f} % of {test["count"]} images |
+| Validation accuracy | {val["accuracy"]:.2f} % of {val["count"]} images |
+| Seed | {record["seed"]} |
+
+## Intended use
+
+Alone, on its base model, at scale 1 (`PeftModel.from_pretrained`).
+
+{_warning(protection)}
+The numbers are this suite's own, not the paper's. How it was trained is in `update.json`.
+"""
+
+
+def _warning(protection: str) -> str:
+    if protection != "trap2":
+        return ""
+    return """## Warning: do not rescale or merge
+
+This update was trained to fail at every scale but 1. Merging it, averaging it with other updates,
+or changing its scale (`lora_alpha`, adapter weights, `scaling`) breaks its accuracy on purpose,
+which can also spoil what it is merged into. A sudden loss of accuracy after rescaling is this
+protection and no defect of the file. Check the scale before you deploy it where errors matter.
+
+"""

@@ -1,0 +1,1 @@
+"""Algorithm 1 as a loop, the choice of λ, and one fine-tuning job."""

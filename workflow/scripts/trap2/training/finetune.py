@@ -1,0 +1,141 @@
+"""One fine-tuning job: from the workflow's files to a released update and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trap2.data.prepared import notes, open_task
+from trap2.models.clip.heads import read_head
+from trap2.models.clip.tower import load_tower
+from trap2.models.layers import lora_targets
+from trap2.models.recompute import checkpoint_blocks
+from trap2.models.scoring import score_record
+from trap2.protection.trap2 import Trap2
+from trap2.runtime import device as devices
+from trap2.runtime import files
+from trap2.runtime.seeding import seed_of
+from trap2.runtime.versions import versions
+from trap2.training.trainer import Optimisation, Problem, Trainer
+from trap2.updates.adapters import AdapterSettings
+from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
+
+CHECKPOINT_SECONDS = 300.0
+
+
+def workflow_arguments(snakemake: Any) -> dict[str, Any]:
+    """What every training rule gives :func:`finetune`, from a script's ``snakemake`` object."""
+    given = snakemake.params
+    return {
+        "tower": snakemake.input.tower,
+        "head": snakemake.input.head,
+        "data": list(snakemake.input.data),
+        "folder": Path(snakemake.output[0]).parent,
+        "backbone": given.backbone,
+        "release": given.release,
+        "logit_scale": given.logit_scale,
+        "seed": given.seed,
+        "device": devices.device(given.device, snakemake.threads),
+    }
+
+
+def finetune(
+    *,
+    tower: str,
+    head: str,
+    data: list[str],
+    folder: Path,
+    names: Mapping[str, str],
+    backbone: Mapping[str, Any],
+    release: Mapping[str, Any],
+    trap2: Trap2 | None,
+    logit_scale: float,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Train an update and write its files and ``update.json`` into ``folder``.
+
+    Args:
+        tower: the file of W0.
+        head: the task's zero-shot head.
+        data: the task's prepared files, all three splits.
+        folder: where the update goes.
+        names: suite, backbone, release, task, protection and what else the record is to say.
+        backbone: the suite's settings of the backbone.
+        release: the suite's settings of the release: ``optimisation`` and ``adapter``.
+        trap2: the objective; ``None`` for an unprotected update.
+        logit_scale: factor on the cosines in the loss.
+        seed: the configuration's seed.
+        device: where to compute.
+        say: receives progress.
+    """
+    task = names["task"]
+    train, val, test = (open_task(data, task, split) for split in ("train", "val", "test"))
+    # The run's name leaves protection and λ out: all updates of a task start from the same
+    # adapter and see the same batches, so that they differ by the objective alone.
+    run = "/".join(("finetune", names["backbone"], names["release"], task))
+    update = _attach(tower, backbone, names["release"], release, seed_of(seed, run), device)
+    settings = Optimisation(**release["optimisation"])
+    trainer = Trainer(
+        update,
+        Problem(train, val, read_head(head), logit_scale),
+        settings,
+        trap2,
+        seed=seed,
+        run=run,
+        device=device,
+        say=say,
+    )
+    checkpoint = folder / ".resume.safetensors"
+    progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
+    update.save(folder)
+    tested = trainer.score(test)
+    record = {
+        **names,
+        "seed": seed,
+        "optimisation": asdict(settings),
+        "adapter": _adapter_record(names["release"], release),
+        "trap2": None if trap2 is None else asdict(trap2),
+        "logit_scale": logit_scale,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "history": progress.history,
+        "val": score_record(trainer.score(val)),
+        "test": score_record(tested),
+        "seconds": round(progress.seconds, 1),
+        "device": device.type,
+        "notes": notes(data),
+        "versions": versions(),
+    }
+    files.write_json(folder / "update.json", record)
+    # Not before: a job that is killed while it scores must not train anew.
+    checkpoint.unlink(missing_ok=True)
+    say(f"test accuracy {tested.accuracy:.2f} %")
+
+
+def _attach(
+    path: str,
+    backbone: Mapping[str, Any],
+    form: str,
+    release: Mapping[str, Any],
+    seed: int,
+    device: torch.device,
+) -> TrainableUpdate:
+    tower = load_tower(path, backbone, device)
+    if backbone.get("gradient_checkpointing", False):
+        checkpoint_blocks(tower)
+    if form == "full":
+        return FullUpdate(tower)
+    settings = AdapterSettings(**release.get("adapter", {}))
+    update = LoraUpdate(tower, lora_targets(tower), settings, seed)
+    update.module.to(device)
+    return update
+
+
+def _adapter_record(form: str, release: Mapping[str, Any]) -> dict[str, Any] | None:
+    return asdict(AdapterSettings(**release.get("adapter", {}))) if form == "lora" else None

@@ -1,0 +1,324 @@
+"""Training one update, unprotected or with TRAP², with checkpoints that resume exactly.
+
+All randomness of step t comes from generators named after (seed, run, t), so the state that a
+checkpoint must hold is only what the optimiser knows: a resumed run repeats the bytes of an
+uninterrupted one (on the CPU).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from trap2.data.prepared import Split
+from trap2.models.clip.classifier import logits, score
+from trap2.models.clip.tower import normalise
+from trap2.models.scoring import Score, mixed_precision
+from trap2.protection.trap2 import Trap2, accumulate_gradient
+from trap2.runtime import files
+from trap2.runtime.interruption import Interrupted, noticing_sigterm
+from trap2.runtime.seeding import numpy_generator, seed_of
+from trap2.updates.trainable import TrainableUpdate
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How an update is optimised (paper, D.3 and D.4; defaults after the authors' code).
+
+    Attributes:
+        learning_rate: AdamW's peak learning rate, reached after ``warmup_steps``.
+        steps: optimiser steps at most; the cosine schedule ends there.
+        batch_size: images a step.
+        micro_batch_size: images a forward pass, at most ``batch_size``; smaller values
+            accumulate gradients.
+        warmup_steps: steps of linear warm-up.
+        beta1, beta2, epsilon, weight_decay: AdamW's other settings.
+        clip_norm: the gradient's norm is clipped to this.
+        evaluate_every: steps between validations.
+        patience: validations without improvement before training stops early.
+        improvement: the least gain in validation accuracy, in percentage points, that counts.
+        evaluation_batch_size: images a forward pass of a validation.
+    """
+
+    learning_rate: float = 3e-4
+    steps: int = 100_000
+    batch_size: int = 32
+    micro_batch_size: int = 32
+    warmup_steps: int = 500
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-6
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    evaluate_every: int = 2000
+    patience: int = 5
+    improvement: float = 0.1
+    evaluation_batch_size: int = 256
+
+
+@dataclass
+class Progress:
+    """What training knows at some step, beyond the tensors."""
+
+    step: int = 0
+    best_accuracy: float = -math.inf
+    best_step: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task to fit: data, head and the head's logit scale."""
+
+    train: Split
+    val: Split
+    head: torch.Tensor
+    logit_scale: float
+
+
+def learning_rate(settings: Optimisation, step: int) -> float:
+    """Linear warm-up, then a cosine from the peak to zero at ``settings.steps``."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    span = max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * _ratio(step, settings, span)))
+
+
+def _ratio(step: int, settings: Optimisation, span: int) -> float:
+    return min(1.0, (step - settings.warmup_steps) / span)
+
+
+def batch_indices(n: int, batch_size: int, step: int, seed: int, run: str) -> np.ndarray:
+    """The images of one step: epochs of seeded permutations, read without a gap."""
+    start = step * batch_size
+    wanted = np.arange(start, start + batch_size)
+    indices = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(wanted // n):
+        order = numpy_generator(seed, run, "epoch", str(epoch)).permutation(n)
+        inside = wanted // n == epoch
+        indices[inside] = order[wanted[inside] % n]
+    return indices
+
+
+class Trainer:
+    """Fits an update to a problem and keeps the weights of the best validation."""
+
+    def __init__(
+        self,
+        update: TrainableUpdate,
+        problem: Problem,
+        settings: Optimisation,
+        trap2: Trap2 | None,
+        *,
+        seed: int,
+        run: str,
+        device: torch.device,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            update: the update to train, on ``device``.
+            problem: the task.
+            settings: the optimisation.
+            trap2: the objective of Eq. 9; ``None`` trains an unprotected update.
+            seed: the configuration's seed.
+            run: the run's name; with the seed it decides every random draw.
+            device: where the update lives.
+            say: receives a line of progress every few seconds.
+        """
+        self.update, self.problem, self.settings, self.trap2 = update, problem, settings, trap2
+        self.seed, self.run, self.device, self.say = seed, run, device, say
+        self.progress = Progress()
+        self.optimiser = torch.optim.AdamW(
+            update.parameters(),
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.epsilon,
+            weight_decay=settings.weight_decay,
+        )
+        self.best = {name: t.clone() for name, t in update.state().items()}
+
+    def fit(self, checkpoint: Path | None = None, every_seconds: float = math.inf) -> Progress:
+        """Train to the end, from ``checkpoint`` if that file exists.
+
+        Args:
+            checkpoint: where to keep the state of an unfinished run.  It stays there: whoever has
+                written the result down may remove it.
+            every_seconds: how often to write it.
+
+        Returns:
+            The run's history; the update holds the best validation's weights.
+
+        Raises:
+            Interrupted: a SIGTERM came; the checkpoint, if there is to be one, was written.
+        """
+        if checkpoint is not None and checkpoint.exists():
+            self._resume(checkpoint)
+        clock = _Clock(self.progress, self.settings, self.say)
+        saved = time.monotonic()
+        self.update.module.train()
+        with noticing_sigterm() as asked_to_end:
+            while not self._finished():
+                losses = self._step()
+                self.progress.step += 1
+                clock.tick(losses)
+                if self._validation_is_due():
+                    self._validate()
+                    self.update.module.train()
+                ending = asked_to_end()
+                if checkpoint is not None and (ending or time.monotonic() - saved > every_seconds):
+                    clock.stop()
+                    self._save(checkpoint)
+                    saved = time.monotonic()
+                if ending:
+                    raise Interrupted(self.progress.step)
+        clock.stop()
+        self.update.load_state(self.best)
+        return self.progress
+
+    def score(self, split: Split) -> Score:
+        """Accuracy and loss of the update at the nominal scale, in evaluation mode."""
+        self.update.module.eval()
+        return score(
+            lambda images: self.update.features(images, 1.0),
+            self.problem.head,
+            self.problem.logit_scale,
+            split,
+            batch_size=self.settings.evaluation_batch_size,
+            device=self.device,
+        )
+
+    def _finished(self) -> bool:
+        stopped = self.progress.stale >= self.settings.patience
+        return self.progress.step >= self.settings.steps or stopped
+
+    def _validation_is_due(self) -> bool:
+        step = self.progress.step
+        return step % self.settings.evaluate_every == 0 or step == self.settings.steps
+
+    def _step(self) -> tuple[float, float]:
+        """One step of Algorithm 1; returns the nominal and the off-nominal loss."""
+        step, settings = self.progress.step, self.settings
+        torch.manual_seed(seed_of(self.seed, self.run, "dropout", str(step)))
+        s = math.nan
+        if self.trap2 is not None:
+            s = self.trap2.draw_scale(numpy_generator(self.seed, self.run, "scale", str(step)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(settings, step)
+        self.optimiser.zero_grad(set_to_none=True)
+        train = self.problem.train
+        chosen = batch_indices(len(train), settings.batch_size, step, self.seed, self.run)
+        nominal = off_nominal = 0.0
+        for start in range(0, settings.batch_size, settings.micro_batch_size):
+            part = chosen[start : start + settings.micro_batch_size]
+            share = len(part) / settings.batch_size
+            images = normalise(torch.from_numpy(train.images[part]).to(self.device))
+            labels = torch.from_numpy(train.labels[part]).to(self.device)
+            losses = accumulate_gradient(self._loss(images, labels), self.trap2, s, share)
+            nominal, off_nominal = nominal + share * losses[0], off_nominal + share * losses[1]
+        torch.nn.utils.clip_grad_norm_(self.update.parameters(), settings.clip_norm)
+        self.optimiser.step()
+        return nominal, off_nominal
+
+    def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> Callable[[float], torch.Tensor]:
+        head = self.problem.head.to(self.device)
+
+        def loss_at(s: float) -> torch.Tensor:
+            with mixed_precision(self.device):
+                features = self.update.features(images, s)
+            return F.cross_entropy(logits(features, head, self.problem.logit_scale), labels)
+
+        return loss_at
+
+    def _validate(self) -> None:
+        progress = self.progress
+        result = self.score(self.problem.val)
+        progress.history.append(
+            {"step": progress.step, "val_accuracy": result.accuracy, "val_loss": result.loss}
+        )
+        self.say(f"step {progress.step}: validation accuracy {result.accuracy:.2f} %")
+        if result.accuracy > progress.best_accuracy + self.settings.improvement:
+            progress.best_accuracy, progress.best_step = result.accuracy, progress.step
+            progress.stale = 0
+            self.best = {name: t.clone() for name, t in self.update.state().items()}
+        else:
+            progress.stale += 1
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"now.{n}": t for n, t in self.update.state().items()}
+        tensors |= {f"best.{n}": t for n, t in self.best.items()}
+        for i, parameter in enumerate(self.update.parameters()):
+            moments = self.optimiser.state.get(parameter, {})
+            tensors |= {f"optimiser.{i}.{n}": torch.as_tensor(v) for n, v in moments.items()}
+        metadata = {"run": self._identity(), "progress": json.dumps(asdict(self.progress))}
+        files.write_tensors(path, tensors, metadata)
+        self.say(f"step {self.progress.step}: wrote {path.name}, a killed job resumes from here")
+
+    def _identity(self) -> str:
+        trap2 = None if self.trap2 is None else asdict(self.trap2)
+        return json.dumps([self.seed, self.run, asdict(self.settings), trap2], sort_keys=True)
+
+    def _resume(self, path: Path) -> None:
+        try:
+            tensors, metadata = files.read_tensors(path), files.read_metadata(path)
+        except files.FileError as error:
+            self.say(f"{error} Starting afresh instead")
+            return
+        if metadata.get("run") != self._identity():
+            self.say(f"{path.name} is of a run with other settings; starting afresh")
+            return
+        self.update.load_state(_part(tensors, "now."))
+        self.best = {n: t.to(self.device) for n, t in _part(tensors, "best.").items()}
+        for i, parameter in enumerate(self.update.parameters()):
+            moments = _part(tensors, f"optimiser.{i}.")
+            self.optimiser.state[parameter] = {
+                n: t if n == "step" else t.to(self.device) for n, t in moments.items()
+            }
+        self.progress = Progress(**json.loads(metadata["progress"]))
+        self.say(f"resuming from step {self.progress.step}")
+
+
+def _part(tensors: dict[str, Any], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+class _Clock:
+    """Counts a run's seconds over interruptions and says how far it is."""
+
+    def __init__(
+        self, progress: Progress, settings: Optimisation, say: Callable[[str], None]
+    ) -> None:
+        self.progress, self.settings, self.say = progress, settings, say
+        self.first_step = progress.step
+        self.started = self.counted = self.spoke = time.monotonic()
+
+    def tick(self, losses: tuple[float, float]) -> None:
+        now = time.monotonic()
+        if now - self.spoke < 10:
+            return
+        self.spoke = now
+        step, steps = self.progress.step, self.settings.steps
+        speed = (step - self.first_step) / (now - self.started)
+        off = "" if math.isnan(losses[1]) else f", off-nominal {losses[1]:.3f}"
+        self.say(
+            f"step {step}/{steps}: loss {losses[0]:.3f}{off}, "
+            f"{speed * self.settings.batch_size:.0f} images/s, "
+            f"at most {(steps - step) / speed:.0f} s left"
+        )
+
+    def stop(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self.counted
+        self.counted = now

@@ -1,0 +1,1 @@
+"""Updates ΔW: factors, checkpoints, adapter files, trainable, applied at a scale."""
