@@ -23,8 +23,8 @@ GPU_RULES = {
     "finetune_unprotected_full",
     "finetune_trap2",
     "finetune_trap2_full",
-    "sweep_merges",
-    "profile_scales",
+    "merge_updates",
+    "sweep_scales",
 }
 
 
@@ -57,7 +57,7 @@ def test_the_researchers_command_plans_the_paper_suite(clone):
     # Three backbones, eight tasks, unprotected and two λ.
     assert jobs["finetune_unprotected"] == "24"
     assert jobs["finetune_trap2"] == "48"
-    assert jobs["sweep_merges"] == "59"
+    assert jobs["merge_updates"] == "59"
     assert "pretrain_base" not in jobs
 
 
@@ -68,7 +68,7 @@ def test_the_researchers_command_plans_the_paper_suite(clone):
         ("build_head", 8000, 30),
         ("finetune_unprotected", 16000, 240),
         ("finetune_trap2", 16000, 480),
-        ("sweep_merges", 32000, 480),
+        ("merge_updates", 32000, 480),
     ],
 )
 def test_the_paper_suite_asks_for(paper, rule, memory, minutes):

@@ -37,7 +37,7 @@ def test_a_partition_that_does_not_exist_ends_the_run_before_any_job(cluster, ne
     run = clone.run(*SLURM, "results/table2.csv")
     assert run.code != 0
     assert "SLURM would not take these jobs; nothing was run" in run.output
-    assert "sweep_merges (--partition=gpux" in run.output
+    assert "merge_updates (--partition=gpux" in run.output
     assert "Invalid partition name specified" in run.output
     assert not (clone.folder / "resources").exists()
     assert len(cluster.jobs("--states=all")) == before

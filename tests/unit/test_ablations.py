@@ -4,14 +4,14 @@ import pytest
 import yaml
 from trap2.report.figures.ablation import ablation_rows
 from trap2.runtime.schema import ConfigurationError
-from trap2.suites.ablations import SWEEPS, is_own, swept_tasks, variants
+from trap2.suites.ablations import SETTINGS, ablated_tasks, is_own, variants
 from trap2.suites.load import load_suite
 
 SUITE = {
     "figures": {"task": "digits", "backbone": "V"},
     "ablations": {
         "lambda": 0.05,
-        "sweeps": {
+        "settings": {
             "lambda": [0.01, 0.1],
             "weighting": ["1/s", "1/sqrt(s)", "1"],
             "range": [[0.05, 2.0], [0.5, 1.5]],
@@ -24,7 +24,7 @@ SUITE = {
 
 
 def test_every_variant_changes_one_setting():
-    found = {sweep: variants(SUITE, sweep) for sweep in SWEEPS}
+    found = {setting: variants(SUITE, setting) for setting in SETTINGS}
     assert {k: list(v) for k, v in found.items()} == {
         "lambda": ["0.01", "0.1"],
         "weighting": ["1-over-s", "1-over-sqrt-s", "1"],
@@ -33,8 +33,8 @@ def test_every_variant_changes_one_setting():
         "rank": ["4", "16"],
         "adapter": ["lora", "rslora", "dora"],
     }
-    assert [v.weight for v in found["lambda"].values()] == [0.01, 0.1]
-    assert {v.weight for s in SWEEPS if s != "lambda" for v in found[s].values()} == {0.05}
+    assert [v.lambda_ for v in found["lambda"].values()] == [0.01, 0.1]
+    assert {v.lambda_ for s in SETTINGS if s != "lambda" for v in found[s].values()} == {0.05}
     assert found["range"]["0.5-1.5"].trap2 == {"s_min": 0.5, "s_max": 1.5}
     assert found["rank"]["4"].adapter == {"rank": 4, "alpha": 4}
     assert found["adapter"]["rslora"].adapter == {"rslora": True, "dora": False}
@@ -44,12 +44,12 @@ def test_every_variant_changes_one_setting():
 def test_the_suites_own_settings_are_found_among_the_variants():
     suite = SUITE | {
         "trap2": {"weighting": "1/s", "s_min": 0.05, "s_max": 2.0, "delta": 0.1, "tolerance": 3},
-        "releases": {"lora": {"adapter": {"rank": 16, "alpha": 16}}},
+        "release_formats": {"lora": {"adapter": {"rank": 16, "alpha": 16}}},
     }
     own = {
-        (sweep, value)
-        for sweep in SWEEPS
-        for value, variant in variants(suite, sweep).items()
+        (setting, value)
+        for setting in SETTINGS
+        for value, variant in variants(suite, setting).items()
         if is_own(suite, variant)
     }
     assert own == {
@@ -63,28 +63,28 @@ def test_the_suites_own_settings_are_found_among_the_variants():
 
 
 def test_tasks_are_the_figures_unless_named():
-    assert swept_tasks(SUITE) == ["digits"]
+    assert ablated_tasks(SUITE) == ["digits"]
     named = SUITE | {"ablations": SUITE["ablations"] | {"tasks": ["a", "b"]}}
-    assert swept_tasks(named) == ["a", "b"]
-    assert variants(SUITE | {"ablations": {"lambda": 1, "sweeps": {}}}, "rank") == {}
+    assert ablated_tasks(named) == ["a", "b"]
+    assert variants(SUITE | {"ablations": {"lambda": 1, "settings": {}}}, "rank") == {}
 
 
 @pytest.mark.parametrize(
-    ("sweeps", "message"),
+    ("values", "message"),
     [
-        ({"range": [[0.05, 1.0]]}, r"ablations.sweeps.range has \[0.05, 1.0\]"),
-        ({"delta": [0.96]}, "ablations.sweeps.delta has 0.96"),
+        ({"range": [[0.05, 1.0]]}, r"ablations.settings.range has \[0.05, 1.0\]"),
+        ({"delta": [0.96]}, "ablations.settings.delta has 0.96"),
         ({"weighting": ["s"]}, "'s' is not allowed"),
-        ({"ranks": [4]}, "ablations.sweeps.ranks"),
+        ({"ranks": [4]}, "ablations.settings.ranks"),
         ({"rank": [0]}, "it must be at least 1"),
     ],
 )
-def test_mistakes_are_named(tmp_path, sweeps, message):
+def test_mistakes_are_named(tmp_path, values, message):
     from pathlib import Path
 
     suites = Path(__file__).parents[2] / "config/suites"
     suite = yaml.safe_load((suites / "smoke.yaml").read_text("utf-8"))
-    suite["ablations"] = {"sweeps": sweeps}
+    suite["ablations"] = {"settings": values}
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(suite), "utf-8")
     with pytest.raises(ConfigurationError, match=message):
         load_suite("smoke", tmp_path)
@@ -99,7 +99,7 @@ def test_rows_have_standalone_and_merged_accuracy():
     record = {
         "suite": "demo",
         "backbone": "V",
-        "sweep": "weighting",
+        "setting": "weighting",
         "labels": {"1-over-s": "1/s"},
         "unprotected": cell(60.0, 70.0),
         "variants": [variant | {"cell": cell(30.0, 10.0)}],

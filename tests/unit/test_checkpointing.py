@@ -8,7 +8,7 @@ from torch import nn
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
-from trap2.models.recompute import checkpoint_blocks
+from trap2.models.recompute import recompute_blocks
 from trap2.protection.trap2 import Trap2, accumulate_gradient
 from trap2.updates.adapters import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
@@ -85,7 +85,7 @@ def gradient(update: TrainableUpdate) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("family", ["vit", "convnext"])
 def test_the_gradient_is_the_same_to_the_last_bit(family: str, form: str) -> None:
     plain = gradient(attach(form, tower(family)))
-    checkpointed = gradient(attach(form, checkpoint_blocks(tower(family))))
+    checkpointed = gradient(attach(form, recompute_blocks(tower(family))))
     assert plain.keys() == checkpointed.keys()
     assert any(".blocks." in name or ".resblocks." in name for name in plain)
     for name, expected in plain.items():
@@ -107,7 +107,7 @@ def test_what_is_kept_for_the_backward_pass_shrinks(family: str) -> None:
             update.features(torch.zeros(4, 3, 32, 32), 0.3)
         return sum(sizes)
 
-    assert kept(checkpoint_blocks(tower(family))) < 0.5 * kept(tower(family))
+    assert kept(recompute_blocks(tower(family))) < 0.5 * kept(tower(family))
 
 
 def test_open_clips_own_switch_would_give_another_gradient() -> None:
@@ -119,7 +119,7 @@ def test_open_clips_own_switch_would_give_another_gradient() -> None:
 
 
 def test_names_and_the_function_stay() -> None:
-    plain, checkpointed = tower("vit").eval(), checkpoint_blocks(tower("vit")).eval()
+    plain, checkpointed = tower("vit").eval(), recompute_blocks(tower("vit")).eval()
     assert list(plain.state_dict()) == list(checkpointed.state_dict())
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(plain(images), checkpointed(images))

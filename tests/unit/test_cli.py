@@ -88,13 +88,13 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
     options = ("--lambda", "0.05", "--s-max", "1.5", "--rank", "2", "--dropout", "0", "--seed", "3")
     succeed(own, "train", "--data", data, "--output", tmp_path / "mine", *SHORT, *options)
     finetune(
-        tower=str(own / "vit/tower.safetensors"),
+        model=str(own / "vit/tower.safetensors"),
         head=str(own / "vit/heads/pets.safetensors"),
         data=[str(path) for path in sorted(data.iterdir())],
         folder=tmp_path / "job",
-        names={"suite": "s", "backbone": "vit", "release": "lora", "task": "pets"},
+        names={"suite": "s", "backbone": "vit", "release_format": "lora", "task": "pets"},
         backbone={"architecture": ARCHITECTURE},
-        release={
+        training={
             "optimisation": {"steps": 4, "batch_size": 8, "warmup_steps": 1, "evaluate_every": 2},
             "adapter": {"rank": 2, "dropout": 0.0},
         },
@@ -102,7 +102,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
         logit_scale=100.0,
         seed=3,
         device=torch.device("cpu"),
-        say=lambda _line: None,
+        log=lambda _line: None,
     )
     for name in ADAPTER_FILES:
         assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "job" / name).read_bytes()
@@ -114,7 +114,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
 
 def test_a_trained_checkpoint_scores_as_recorded(own, tmp_path):
     data, folder = own / "data/plants/16", tmp_path / "whole"
-    succeed(own, "train", "--data", data, "--output", folder, "--release", "full", *SHORT)
+    succeed(own, "train", "--data", data, "--output", folder, "--release-format", "full", *SHORT)
     record = files.read_json(folder / "update.json")
     assert record["protection"] == "unprotected"
     output = tmp_path / "scores.json"
@@ -188,13 +188,13 @@ def test_a_merge_in_a_space_can_be_scored(own, tmp_path):
     assert "pets, test, s = 1: accuracy" in said
 
 
-def test_a_sweep_finds_what_an_evaluation_of_its_merge_gives(own, tmp_path):
+def test_a_search_finds_what_an_evaluation_of_its_merge_gives(own, tmp_path):
     arguments = [
         *("--data", own / "data/pets/16", "--data", own / "data/plants/16"),
         *("--update", own / "updates/pets", "--update", own / "updates/plants"),
         *("--method", "TSV", "--space", "Core", "--maximum", 0.6, "--patience", 2),
     ]
-    succeed(own, "sweep", *arguments, "--output", tmp_path / "sweep.json")
+    succeed(own, "search", *arguments, "--output", tmp_path / "sweep.json")
     sweep = files.read_json(tmp_path / "sweep.json")
     best = max(sweep["trace"], key=lambda point: (point["value"], -point["s"]))
     assert sweep["coefficient"] == best["s"]
@@ -253,9 +253,9 @@ TRAIN = f"train {PETS} --output new"
         ),
         (f"{TRAIN} --lambda -1", "λ is -1.0; it must be a number ≥ 0"),
         (f"{TRAIN} --s-max 3", "--s-max: only with --lambda"),
-        (f"{TRAIN} --release full --rank 3", "--rank: a whole checkpoint has no adapter"),
+        (f"{TRAIN} --release-format full --rank 3", "--rank: a whole checkpoint has no adapter"),
         (
-            f"sweep {PETS} --data data/plants/16 --update updates/pets --method TA --output new",
+            f"search {PETS} --data data/plants/16 --update updates/pets --method TA --output new",
             "no reference accuracy for plants",
         ),
     ],
@@ -286,7 +286,7 @@ def test_the_shown_defaults_are_the_librarys():
         assert {name: default for name, _, default, _ in names}.items() <= defaults.items()
 
 
-@pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "sweep"])
+@pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "search"])
 def test_every_command_has_an_example_that_can_be_parsed(command, own, monkeypatch, tmp_path):
     text = CliRunner().invoke(main, [command, "--help"]).output
     example = text.split("Example", 1)[1].split(f"trap2 {command} ", 1)[1].split("\n\n")[0]

@@ -50,7 +50,7 @@ def test_a_machine_without_slurm_is_no_reason_either(tmp_path, monkeypatch):
 
 REQUESTS = {
     "build_head": {"slurm_partition": "gpux", "mem_mb": 8000, "runtime": 30, "gpu": 1},
-    "profile_scales": {"slurm_partition": "gpux", "mem_mb": 8000, "runtime": 30, "gpu": 1},
+    "sweep_scales": {"slurm_partition": "gpux", "mem_mb": 8000, "runtime": 30, "gpu": 1},
     "prepare_data": {"mem_mb": 1000, "runtime": 10, "gpu": 0, "slurm_extra": "--exclude='n1 n2'"},
 }
 
@@ -64,7 +64,7 @@ def test_jobs_that_slurm_will_never_take_end_the_run(tmp_path, monkeypatch):
     with pytest.raises(WorkflowError) as caught:
         cluster.refuse_impossible_requests(REQUESTS)
     assert (
-        "build_head, profile_scales (--partition=gpux --mem=8000 --time=30 --gpus=1): "
+        "build_head, sweep_scales (--partition=gpux --mem=8000 --time=30 --gpus=1): "
         "allocation failure: Invalid partition name specified"
     ) in str(caught.value)
     assert "prepare_data" not in str(caught.value)
@@ -161,10 +161,10 @@ def test_other_jobs_go_on(tmp_path, monkeypatch, device, resources, visible):
 def test_a_long_job_shows_a_line_on_the_terminal_now_and_then(tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(job.time, "monotonic", lambda: now[0])
-    with job.running(asking(tmp_path, "cpu")) as say:
+    with job.running(asking(tmp_path, "cpu")) as log:
         for seconds in range(0, 60, 5):
             now[0] = float(seconds)
-            say(f"after {seconds} s\nand more")
+            log(f"after {seconds} s\nand more")
     shown = capsys.readouterr().err.splitlines()
     assert shown == [f"    build_head ViT-demo signs: after {seconds} s" for seconds in (20, 40)]
     assert "after 55 s" in (tmp_path / "job.log").read_text("utf-8")
@@ -178,7 +178,7 @@ def test_the_profile_knows_every_rule_that_computes_on_a_device_and_small_rules_
         texts = re.split(r"^rule ", file.read_text("utf-8"), flags=re.M)[1:]
         rules |= {text.partition(":")[0]: text for text in texts}
     with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
-    assert {"build_head", "finetune_trap2", "sweep_merges"} <= with_device
+    assert {"build_head", "finetune_trap2", "merge_updates"} <= with_device
     for rule in with_device:
         assert f'\n  {rule}: "?for_gpu(' in profile, rule
     local = {rule for rule, text in rules.items() if "    localrule: True" in text}

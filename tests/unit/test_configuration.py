@@ -51,27 +51,41 @@ def test_shipped_suites_are_valid(name):
 
 def test_defaults_are_filled_in(tmp_path, suite):
     del suite["trap2"]["delta"]
-    del suite["releases"]["lora"]["task_lambdas"]
+    del suite["release_formats"]["lora"]["task_lambdas"]
     loaded = load(tmp_path, suite)
     assert loaded["trap2"]["delta"] == 0.05
-    assert loaded["releases"]["lora"]["task_lambdas"] == {}
+    assert loaded["release_formats"]["lora"]["task_lambdas"] == {}
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
         ("tasks", ["digits", "leters"], "'leters' is not a task of the demo; .*'letters'"),
-        ("releases.lora.lambdas", [-0.05], r"lambdas\[0\] is -0.05; it must be greater than 0"),
-        ("releases.lora.lambdas", ["1e-3"], r"is '1e-3'; it must be a number\. YAML.*0\.001"),
-        ("releases.lora.lambdas", [0.1, 0.1], "entries must differ"),
-        ("releases.lora.lambdas", [], "has 0 entries; it needs at least 1"),
-        ("releases.lora.backbones", ["ViT"], "'ViT' is not a backbone of this suite"),
-        ("releases.lora.task_lambdas", {"cars": [0.1]}, "'cars' is not a task of this suite"),
+        (
+            "release_formats.lora.lambdas",
+            [-0.05],
+            r"lambdas\[0\] is -0.05; it must be greater than 0",
+        ),
+        (
+            "release_formats.lora.lambdas",
+            ["1e-3"],
+            r"is '1e-3'; it must be a number\. YAML.*0\.001",
+        ),
+        ("release_formats.lora.lambdas", [0.1, 0.1], "entries must differ"),
+        ("release_formats.lora.lambdas", [], "has 0 entries; it needs at least 1"),
+        ("release_formats.lora.backbones", ["ViT"], "'ViT' is not a backbone of this suite"),
+        (
+            "release_formats.lora.task_lambdas",
+            {"cars": [0.1]},
+            "'cars' is not a task of this suite",
+        ),
         ("trap2.s_min", 0.97, r"trap2.s_min is 0.97; it must be below 1 - trap2.delta = 0.95"),
         ("trap2.s_max", 1.0, r"trap2.s_max is 1.0; it must exceed 1 \+ trap2.delta = 1.05"),
         ("trap2.weighting", "s", "trap2.weighting: 's' is not allowed; choose from 1/s"),
         ("data.train", 2.5, "data.train is 2.5; it must be a whole number"),
         ("colour", "red", "'colour' is not a known key"),
+        ("releases", {}, "releases is now called release_formats"),
+        ("ablations", {"sweeps": {}}, r"ablations\.sweeps is now called settings"),
         ("merging.search.patience", 0, "merging.search.patience is 0; it must be at least 1"),
         ("figures.task", "cars", "figures.task: 'cars' is not a task of this suite"),
     ],
@@ -129,11 +143,11 @@ def test_the_workflow_configuration():
 
 def test_lambdas_as_path_texts(suite, tmp_path):
     assert [lambda_text(value) for value in (0.05, 1, 1e-5)] == ["0.05", "1.0", "1e-05"]
-    suite["releases"]["lora"]["task_lambdas"] = {"digits": [0.3]}
+    suite["release_formats"]["lora"]["task_lambdas"] = {"digits": [0.3]}
     loaded = load(tmp_path, suite)
     assert lambdas_of(loaded, "lora", "digits") == ["0.3"]
     assert lambdas_of(loaded, "lora", "letters") == [
-        lambda_text(value) for value in suite["releases"]["lora"]["lambdas"]
+        lambda_text(value) for value in suite["release_formats"]["lora"]["lambdas"]
     ]
 
 
@@ -142,8 +156,8 @@ def test_post_hoc_defenses_are_compared_where_they_apply(tmp_path, suite):
     timm = {"embed_dim": 64, "vision_cfg": {"timm_model_name": "convnext_tiny", "image_size": 32}}
     suite["backbones"] = {"ViT": vit, "ConvNeXt": vit | {"architecture": timm}}
     suite["figures"]["backbone"] = "ViT"
-    suite["releases"]["lora"]["backbones"] = ["ViT", "ConvNeXt"]
-    suite["releases"]["full"] = {"backbones": ["ViT"], "lambdas": [0.05]}
+    suite["release_formats"]["lora"]["backbones"] = ["ViT", "ConvNeXt"]
+    suite["release_formats"]["full"] = {"backbones": ["ViT"], "lambdas": [0.05]}
     suite["protections"] = ["mergelock-refit", "mergelock", "trap2"]
     loaded = load(tmp_path, suite)
     assert protections_of(loaded, "lora", "ViT") == ["unprotected", "mergelock-refit", "trap2"]
@@ -160,8 +174,8 @@ def test_a_backbone_of_an_unknown_family_is_named(tmp_path, suite):
 
 
 def test_a_release_is_of_all_backbones_by_default(tmp_path, suite):
-    del suite["releases"]["lora"]["backbones"]
-    assert load(tmp_path, suite)["releases"]["lora"]["backbones"] == list(suite["backbones"])
+    del suite["release_formats"]["lora"]["backbones"]
+    assert load(tmp_path, suite)["release_formats"]["lora"]["backbones"] == list(suite["backbones"])
 
 
 @pytest.mark.parametrize(
@@ -175,8 +189,8 @@ def test_a_release_is_of_all_backbones_by_default(tmp_path, suite):
 def test_a_post_hoc_defense_must_apply_somewhere(tmp_path, suite, architecture, name, message):
     backbone = suite["backbones"]["ViT-demo"] | {"architecture": architecture, "resolution": 224}
     suite["backbones"] = {"ViT-demo": backbone}
-    suite["releases"]["lora"]["backbones"] = ["ViT-demo"]
-    suite["releases"].pop("full", None)
+    suite["release_formats"]["lora"]["backbones"] = ["ViT-demo"]
+    suite["release_formats"].pop("full", None)
     suite["figures"]["backbone"] = "ViT-demo"
     suite["protections"] = ["trap2", name]
     with pytest.raises(ConfigurationError, match=message):
@@ -245,7 +259,7 @@ def test_the_demo_has_no_real_data_or_models(tmp_path, suite, path, value, messa
             224,
             "convnext_base_w.resolution is 224; the architecture's images are 256 pixels wide",
         ),
-        ("backbones.ViT-B-32.gradient_checkpointing", 1, "it must be true or false"),
+        ("backbones.ViT-B-32.recompute", 1, "it must be true or false"),
         (
             "merging.protections",
             ["param"],

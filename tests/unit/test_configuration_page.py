@@ -60,8 +60,13 @@ def test_a_schema_is_one_and_describes_every_key(path):
 
 
 def test_defaults_that_the_library_holds_are_on_the_page(generator):
-    assert "| `releases.lora.optimisation.epsilon` | number > 0 | `0.000001` |" in generator.page()
-    assert "| `releases.lora.adapter.rslora` | `true`, `false` | `false` |" in generator.page()
+    assert (
+        "| `release_formats.lora.optimisation.epsilon` | number > 0 | `0.000001` |"
+        in generator.page()
+    )
+    assert (
+        "| `release_formats.lora.adapter.rslora` | `true`, `false` | `false` |" in generator.page()
+    )
 
 
 def test_every_key_of_the_suites_is_on_the_page(generator):
@@ -69,5 +74,5 @@ def test_every_key_of_the_suites_is_on_the_page(generator):
     for path in (PROJECT / "config" / "suites").glob("*.yaml"):
         for key, value in yaml.safe_load(path.read_text("utf-8")).items():
             assert f"| `{key}` |" in page
-            if isinstance(value, dict) and key not in ("backbones", "releases"):
+            if isinstance(value, dict) and key not in ("backbones", "release_formats"):
                 assert all(f"| `{key}.{name}` |" in page for name in value), key

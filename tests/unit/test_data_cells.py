@@ -71,7 +71,7 @@ def test_two_equal_updates_merge_to_themselves(setting, method):
     same = [updates[0], updates[0]]
     cell = data_cell(scorer, batches(scorer), same, method, {"off_diagonal": 1.0})
     applied = {name: part.dense() for name, part in updates[0].items()}
-    with AppliedUpdate(scorer.tower, applied) as alone:
+    with AppliedUpdate(scorer.model, applied) as alone:
         alone.set(1.0)
         wanted = scorer.scores("test")
     for name, score in wanted.items():
@@ -81,13 +81,13 @@ def test_two_equal_updates_merge_to_themselves(setting, method):
 @pytest.mark.parametrize("method", DATA_METHODS)
 def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
     scorer, updates = setting
-    before = {name: value.clone() for name, value in scorer.tower.state_dict().items()}
+    before = {name: value.clone() for name, value in scorer.model.state_dict().items()}
     cell = data_cell(scorer, batches(scorer), updates, method, {"off_diagonal": 0.5})
     assert set(cell["coefficients"]) == set(updates[0])
     for shares in cell["coefficients"].values():
         assert list(shares) == ["a", "b"]
         assert sum(shares.values()) == pytest.approx(1)
-    state = scorer.tower.state_dict()
+    state = scorer.model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in before.items())
 
 

@@ -87,7 +87,7 @@ def test_slurms_refusal_is_quoted_and_an_earlier_runs_log_is_not(tmp_path):
     os.utime(own, (1, 1))
     text = f"""
     Job 3: Merge the tiny ones
-Error in rule sweep_merges:
+Error in rule merge_updates:
     message: SLURM sbatch failed. The error message was 'sbatch: error: invalid partition: gpux
 sbatch: error: Batch job submission failed: Invalid partition name specified'.
     jobid: 3

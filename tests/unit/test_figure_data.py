@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import scipy.stats
-from trap2.evaluation.scale_grid import profile_grid
+from trap2.evaluation.scale_grid import scale_grid
 from trap2.report.figures.points import (
     averaging_rows,
     coefficient_rows,
     pair_rows,
     path_rows,
-    profile_rows,
     rounded,
+    scale_rows,
 )
 from trap2.report.tables.correlations import (
     correlation_rows,
@@ -39,7 +39,7 @@ def pair(first: str, second: str, distance: float, middle: float) -> dict:
 RECORD = {
     "suite": "demo",
     "backbone": "ViT-demo",
-    "release": "lora",
+    "release_format": "lora",
     "protection": "trap2",
     "scale": 0.8,
     "pairs": [pair("a", "b", 3.0, 3.5), pair("b", "a", 5.0, 9.5), pair("a", "c", 4.0, 1.0)],
@@ -91,9 +91,9 @@ def test_pair_rows():
 
 
 def test_profiles_are_relative_to_the_nominal_scale():
-    profile = [{"s": s, "accuracy": 50.0 * s, "loss": 2 - s} for s in profile_grid(3)]
-    record = {"suite": "demo", "backbone": "v", "protection": "trap2", "profiles": {"a": profile}}
-    rows = {row["s"]: row for row in profile_rows([record], ["a"])}
+    profile = [{"s": s, "accuracy": 50.0 * s, "loss": 2 - s} for s in scale_grid(3)]
+    record = {"suite": "demo", "backbone": "v", "protection": "trap2", "sweeps": {"a": profile}}
+    rows = {row["s"]: row for row in scale_rows([record], ["a"])}
     assert rows[1.0]["delta_loss"] == 0
     assert rows[0.5]["delta_loss"] == pytest.approx(0.5)
     by_count = {row["N"]: row for row in averaging_rows([record], ["a"], {"a": 12.5})}

@@ -98,8 +98,8 @@ def test_scales_fill_both_intervals_evenly_and_spare_the_margin():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"weight": -0.1}, "λ is -0.1"),
-        ({"weight": float("nan")}, "λ is nan"),
+        ({"lambda_": -0.1}, "λ is -0.1"),
+        ({"lambda_": float("nan")}, "λ is nan"),
         ({"weighting": "s"}, "w\\(s\\) is 's'"),
         ({"s_min": 0.96}, "s_min is 0.96; it must lie between 0 and 1 − delta = 0.95"),
         ({"s_min": 0.0}, "s_min is 0.0"),
@@ -109,7 +109,7 @@ def test_scales_fill_both_intervals_evenly_and_spare_the_margin():
 )
 def test_settings_out_of_range_are_refused(changed, message):
     with pytest.raises(ValueError, match=message):
-        Trap2(**({"weight": 0.1} | changed))
+        Trap2(**({"lambda_": 0.1} | changed))
 
 
 def _golden_step_configurations():
@@ -137,7 +137,7 @@ def test_one_step_of_the_reference_code(name, expected):
     assert nominal == pytest.approx(expected["loss_clean"], rel=1e-9)
     weighted = WEIGHTINGS[weighting](expected["alpha"]) * off
     assert weighted == pytest.approx(expected["loss_off_weighted"], rel=1e-9)
-    assert nominal - settings.weight * weighted == pytest.approx(expected["total"], rel=1e-9)
+    assert nominal - settings.lambda_ * weighted == pytest.approx(expected["total"], rel=1e-9)
     norm = torch.nn.utils.clip_grad_norm_([a, b], expected["max_norm"])
     assert norm.item() == pytest.approx(expected["grad_norm_before_clip"], rel=1e-7)
     optimiser.step()

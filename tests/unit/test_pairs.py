@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from trap2.evaluation.pairs import BETAS, PAIR_SCALE, combination, frobenius_norm, sweep_pair
+from trap2.evaluation.pairs import BETAS, PAIR_SCALE, combination, frobenius_norm, mix_pair
 from trap2.updates.delta import LowRank, UpdateError
 
 
@@ -45,7 +45,7 @@ def test_a_path_goes_from_the_protected_to_the_unprotected_update_and_leaves_the
         seen.append({n: v.double() - base[n].double() for n, v in model.state_dict().items()})
         return len(seen)
 
-    found = sweep_pair(model, one, two, measure)
+    found = mix_pair(model, one, two, measure)
     assert [point["beta"] for point in found["path"]] == list(BETAS)
     assert [point["score"] for point in found["path"]] == list(range(1, len(BETAS) + 1))
     for layer in one:

@@ -66,7 +66,7 @@ def _run(seed: int, steps: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             batch_size=24,
             learning_rate=3e-3,
             seed=seed,
-            progress=lambda _: None,
+            log=lambda _: None,
         )
     finally:
         torch.set_num_threads(threads)

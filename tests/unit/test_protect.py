@@ -16,7 +16,7 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import family
 from trap2.protection import catalogue, post_hoc
 from trap2.protection.adapters import refit_adapter, transform_adapter, truncate
-from trap2.protection.catalogue import DEFENSES, NotApplicable, objection
+from trap2.protection.catalogue import DEFENSES, NotApplicable, not_applicable
 from trap2.protection.mergelock import RandomMixing
 from trap2.protection.params import DiagonalScales, farthest_order
 from trap2.protection.post_hoc import protect_adapter, protect_checkpoint
@@ -47,8 +47,8 @@ CONVNEXT: dict[str, Any] = {
     "text_cfg": TEXT,
 }
 ATTENTION = "transformer.resblocks.1.attn"
-ADAPTER_NAMES = [name for name, defense in DEFENSES.items() if defense.release == "lora"]
-CHECKPOINT_NAMES = [name for name, defense in DEFENSES.items() if defense.release == "full"]
+ADAPTER_NAMES = [name for name, defense in DEFENSES.items() if defense.release_format == "lora"]
+CHECKPOINT_NAMES = [name for name, defense in DEFENSES.items() if defense.release_format == "full"]
 TRANSFORMS = {"params": DiagonalScales(), "mergelock": RandomMixing()}
 
 
@@ -353,11 +353,11 @@ def test_a_convnext_has_nothing_to_cancel_in(name):
     heads = attention_heads(tower)
     assert heads == {}
     weights = weights_of(tower)
-    protect = protect_checkpoint if DEFENSES[name].release == "full" else protect_adapter
+    protect = protect_checkpoint if DEFENSES[name].release_format == "full" else protect_adapter
     with pytest.raises(NotApplicable, match="this backbone has no attention to cancel"):
         protect(name, {}, weights, heads, seed=0, task="shapes")
-    assert objection(name, DEFENSES[name].release, family(tower)) is not None
-    assert objection(name, DEFENSES[name].release, "vit") is None
+    assert not_applicable(name, DEFENSES[name].release_format, family(tower)) is not None
+    assert not_applicable(name, DEFENSES[name].release_format, "vit") is None
 
 
 def test_defenses_of_the_other_release_are_refused(adapter, base):

@@ -1,4 +1,4 @@
-"""One protection job on files, both releases: what it writes and what it records."""
+"""One protection job on files, both release formats: what it writes and what it records."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ def job(tmp_path: Path) -> dict[str, Any]:
     update.save(tmp_path / "lora/unprotected")
     full = FullUpdate(vision_tower(build_clip(ARCHITECTURE)))
     full.save(tmp_path / "full/unprotected")
-    for release in ("lora", "full"):
-        files.write_json(tmp_path / release / "unprotected/update.json", {"release": release})
+    for release_format in ("lora", "full"):
+        files.write_json(
+            tmp_path / release_format / "unprotected/update.json",
+            {"release_format": release_format},
+        )
     return {
-        "tower": str(tmp_path / "tower.safetensors"),
+        "model": str(tmp_path / "tower.safetensors"),
         "head": str(tmp_path / "head.safetensors"),
         "data": [str(path) for path in sorted(folder.iterdir())],
         "backbone": {"architecture": ARCHITECTURE},
@@ -58,14 +61,14 @@ def job(tmp_path: Path) -> dict[str, Any]:
         "batch_size": 16,
         "seed": 7,
         "device": torch.device("cpu"),
-        "say": lambda _line: None,
+        "log": lambda _line: None,
     }
 
 
-def run(job: dict[str, Any], root: Path, release: str, name: str, folder: str = "") -> Path:
-    names = {"suite": "s", "backbone": "b", "release": release, "task": "shapes"}
-    target = root / release / (folder or name)
-    source = root / release / "unprotected"
+def run(job: dict[str, Any], root: Path, release_format: str, name: str, folder: str = "") -> Path:
+    names = {"suite": "s", "backbone": "b", "release_format": release_format, "task": "shapes"}
+    target = root / release_format / (folder or name)
+    source = root / release_format / "unprotected"
     protect(**job, source=source, folder=target, names=names | {"protection": name})
     return target
 
@@ -74,17 +77,17 @@ def run(job: dict[str, Any], root: Path, release: str, name: str, folder: str = 
 def test_a_protected_checkpoint_scores_like_the_unprotected_one(tmp_path, job, name):
     folder = run(job, tmp_path, "full", name)
     record = files.read_json(folder / "update.json")
-    tower = load_tower(job["tower"], job["backbone"], torch.device("cpu"))
+    tower = load_tower(job["model"], job["backbone"], torch.device("cpu"))
     tower.load_state_dict(files.read_tensors(tmp_path / "full/unprotected/model.safetensors"))
     images = torch.randn(8, 3, 16, 16)
     expected = tower(images)
     protected = files.read_tensors(folder / "model.safetensors")
     tower.load_state_dict(protected)
     torch.testing.assert_close(tower(images), expected, rtol=1e-4, atol=1e-4)
-    update = load_update(folder, job["tower"])
+    update = load_update(folder, job["model"])
     assert isinstance(update, CheckpointUpdate)
     assert set(update) == set(protected)
-    assert record["unprotected"] == {"release": "full"}
+    assert record["unprotected"] == {"release_format": "full"}
     assert record["seed"] == 7
     assert record["val"]["count"] == record["test"]["count"] == 40
 
@@ -92,8 +95,8 @@ def test_a_protected_checkpoint_scores_like_the_unprotected_one(tmp_path, job, n
 @pytest.mark.parametrize("name", ["params-adapter", "mergelock-refit"])
 def test_a_protected_adapter_is_a_peft_adapter_of_the_same_rank(tmp_path, job, name):
     folder = run(job, tmp_path, "lora", name)
-    update = load_update(folder, job["tower"])
-    plain = load_update(tmp_path / "lora/unprotected", job["tower"])
+    update = load_update(folder, job["model"])
+    plain = load_update(tmp_path / "lora/unprotected", job["model"])
     assert list(update) == list(plain)
     for layer in update:
         found, before = update[layer], plain[layer]
@@ -108,10 +111,10 @@ def test_a_protected_adapter_is_a_peft_adapter_of_the_same_rank(tmp_path, job, n
     assert {"parameters", "paper", "versions", "val", "test"} <= record.keys()
 
 
-@pytest.mark.parametrize(("release", "name"), [("lora", "params-refit"), ("full", "params")])
-def test_the_same_job_writes_the_same_bytes(tmp_path, job, release, name):
-    first = run(job, tmp_path, release, name, "first")
-    second = run(job, tmp_path, release, name, "second")
+@pytest.mark.parametrize(("release_format", "name"), [("lora", "params-refit"), ("full", "params")])
+def test_the_same_job_writes_the_same_bytes(tmp_path, job, release_format, name):
+    first = run(job, tmp_path, release_format, name, "first")
+    second = run(job, tmp_path, release_format, name, "second")
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
 

@@ -41,9 +41,9 @@ def test_an_edited_module_changes_the_scripts_that_use_it_and_no_other(scripts):
 
 
 def test_the_operators_are_no_part_of_training(scripts):
-    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "sweep_merges.py")}
+    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "merge_updates.py")}
     edit(scripts / "trap2" / "merging" / "elementwise.py", "def ", "SIGN = -1\n\n\ndef ")
-    assert digest(scripts, "sweep_merges.py") != before["sweep_merges.py"]
+    assert digest(scripts, "merge_updates.py") != before["merge_updates.py"]
     assert digest(scripts, "finetune_trap2.py") == before["finetune_trap2.py"]
 
 

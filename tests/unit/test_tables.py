@@ -4,7 +4,7 @@ from trap2.report.summary import summary
 from trap2.report.tables.rows import cell_rows, complete_rows, merging_rows, standalone_rows
 from trap2.suites import artifacts
 
-FACTS = {"suite": "demo", "backbone": "ViT-demo", "release": "lora"}
+FACTS = {"suite": "demo", "backbone": "ViT-demo", "release_format": "lora"}
 
 
 def update(protection: str, task: str, accuracy: float) -> dict:
@@ -85,7 +85,7 @@ def test_summary_leaves_notes_out_of_the_numbers():
 def test_complete_rows_have_a_column_a_protected_task():
     rows = complete_rows(MERGES, ["a", "b"], ["TA-Full"])
     assert [row["protection"] for row in rows] == ["unprotected", "trap2"]
-    assert rows[0] == FACTS | {
+    assert rows[0] == {"suite": "demo", "backbone": "ViT-demo", "release": "lora"} | {
         "merge_method": "TA",
         "merge_space": "Full",
         "protection": "unprotected",
@@ -101,7 +101,7 @@ SUITE = {
         "V": {"architecture": {"vision_cfg": {}}},
         "C": {"architecture": {"vision_cfg": {"timm_model_name": "convnext_tiny"}}},
     },
-    "releases": {"lora": {"backbones": ["C", "V"]}},
+    "release_formats": {"lora": {"backbones": ["C", "V"]}},
     "figures": {"task": "digits", "backbone": "V"},
 }
 
@@ -118,13 +118,13 @@ def test_which_backbone_a_table_shows():
 
 
 def test_why_a_table_is_missing():
-    found = {n: artifacts.table_objection("demo", SUITE, n) for n in artifacts.TABLES}
+    found = {n: artifacts.table_not_applicable("demo", SUITE, n) for n in artifacts.TABLES}
     assert {n for n, reason in found.items() if reason} == {3, 4, 8, 10}
     assert "second ViT" in found[8]
     assert "whole checkpoints" in found[10]
     unfit = SUITE | {"figures": {"task": "digits", "backbone": "W"}}
-    assert "figures.backbone = W" in artifacts.table_objection("demo", unfit, 6)
-    assert "TRAP²" in artifacts.figure_objection("demo", SUITE | {"protections": []})
+    assert "figures.backbone = W" in artifacts.table_not_applicable("demo", unfit, 6)
+    assert "TRAP²" in artifacts.figure_not_applicable("demo", SUITE | {"protections": []})
 
 
 def test_every_artifact_of_a_suite_has_a_known_name():

@@ -8,13 +8,13 @@ from trap2.evaluation.curvature import TaskLoss, along, gradient_norm
 from trap2.evaluation.theorems import (
     CURVATURE_GRID,
     DOWN_SCALES,
-    cross_damage,
+    cross_degradation,
     down_scaling,
     quadrature,
     weighted_curvature,
 )
 from trap2.models.clip.attention import SeparateAttention
-from trap2.report.tables.theorems import damage_rows, scaling_rows, statement
+from trap2.report.tables.theorems import degradation_rows, scaling_rows, statement
 
 
 class Tower(nn.Module):
@@ -120,7 +120,7 @@ def test_down_scaling_takes_the_smallest_curvature_between_s_and_one():
 @pytest.mark.parametrize("slope", [-0.3, 0.2])
 def test_cross_damage_of_a_parabola(slope):
     # φ(γ) = 0.1 + slope·γ + 2γ²: φ″ = 4, ∫(1 - γ)φ″ = 2 = μ‖V‖²/8.
-    found = cross_damage(5.0, 0.4, slope, weighted_curvature(lambda _: 4.0), 0.1, 2.1 + slope)
+    found = cross_degradation(5.0, 0.4, slope, weighted_curvature(lambda _: 4.0), 0.1, 2.1 + slope)
     assert found.mu_hvp_error == pytest.approx(0, abs=1e-12)
     assert found.mu_hvp == pytest.approx(16 / 25)
     assert found.mu_profile == pytest.approx(16 / 25)
@@ -136,7 +136,7 @@ def test_the_bounds_hold_and_both_curvatures_agree_on_a_network(setting):
     integral = weighted_curvature(lambda g: along(tower, origin, half, loss, g).curvature)
     distance = float(vector(direction).norm())
     epsilon = gradient_norm(tower, origin, loss)
-    found = cross_damage(distance, epsilon, start.slope, integral, start.loss, end.loss)
+    found = cross_degradation(distance, epsilon, start.slope, integral, start.loss, end.loss)
     assert found.mu_hvp == pytest.approx(found.mu_profile, rel=1e-3)
     assert found.measured >= found.bound
     assert found.slope >= -epsilon / 2 * distance - 1e-6
@@ -148,7 +148,7 @@ def test_the_bounds_hold_and_both_curvatures_agree_on_a_network(setting):
 
 
 def test_the_statement_counts():
-    facts = {"suite": "demo", "backbone": "V", "release": "lora", "protection": "trap2"}
+    facts = {"suite": "demo", "backbone": "V", "release_format": "lora", "protection": "trap2"}
     scale = {"s": 0.5, "mu": 1.0, "epsilon": 0.1, "bound": 0.2, "measured": 0.3, "premise": True}
     pair = {"protected_task": "a", "unprotected_task": "b", "side": "protected", "distance": 2.0}
     pair |= {"epsilon": 0.1, "slope": 0.0, "mu_hvp": 1.0, "mu_profile": 1.0, "bound": -1.0}
@@ -160,7 +160,7 @@ def test_the_statement_counts():
     }
     rows = scaling_rows([record])
     assert [row["premise"] for row in rows] == ["yes", "no"]
-    text = statement(rows, damage_rows([record]), 200)
+    text = statement(rows, degradation_rows([record]), 200)
     assert "s = 0.500: convex for 1 of 2, growth guaranteed for 1 of 2, measured for 2 of 2" in text
     assert "mu > 0 for 1 of 1, growth guaranteed for 0 of 1, measured for 1 of 1" in text
 

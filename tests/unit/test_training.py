@@ -62,8 +62,8 @@ def make_trainer(form: str = "lora", trap2: Trap2 | None = None, **changed) -> T
     else:
         update = FullUpdate(base)
     settings = Optimisation(**(SETTINGS.__dict__ | changed))
-    say = lambda line: None  # noqa: E731
-    return Trainer(update, problem(), settings, trap2, seed=0, run="test", device=CPU, say=say)
+    log = lambda line: None  # noqa: E731
+    return Trainer(update, problem(), settings, trap2, seed=0, run="test", device=CPU, log=log)
 
 
 def same(left: dict, right: dict) -> bool:
@@ -147,7 +147,7 @@ def test_sigterm_writes_a_checkpoint_that_resumes_to_the_same_bytes(form, tmp_pa
         ended.fit(path)
     assert signal.getsignal(signal.SIGTERM) is before
     resumed = make_trainer(form, Trap2(0.05))
-    resumed.say = (lines := []).append
+    resumed.log = (lines := []).append
     resumed.fit(path)
     assert lines[0] == "resuming from step 18"
     assert same(whole.update.state(), resumed.update.state())
@@ -168,7 +168,7 @@ def test_checkpoints_are_written_while_training(tmp_path):
     path = tmp_path / "resume.safetensors"
     lines = []
     trainer = make_trainer()
-    trainer.say = lines.append
+    trainer.log = lines.append
     trainer.fit(path, every_seconds=0.0)
     assert sum("a killed job resumes from here" in line for line in lines) == SETTINGS.steps
 

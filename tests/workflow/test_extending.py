@@ -98,7 +98,7 @@ def test_the_smoke_suite_gets_the_jobs_of_a_method_a_protection_and_a_backbone(e
     assert jobs["finetune_unprotected"] == backbones * tasks
     assert jobs["protect_update"] == backbones * tasks
     # One merge of unprotected updates; each task protected by noise and by TRAP².
-    assert jobs["sweep_merges"] == backbones * (1 + 2 * tasks)
+    assert jobs["merge_updates"] == backbones * (1 + 2 * tasks)
 
 
 def test_the_paper_suite_gets_the_jobs_of_a_backbone_and_a_dataset(extended):

@@ -34,11 +34,11 @@ def test_data_and_models(jobs):
 def test_merges_and_their_cells(jobs, paper):
     suite = load_suite("paper", paper.folder / "config/suites")
     counts = {"lora": 0, "full": 0}
-    for release, settings in suite["releases"].items():
+    for release, settings in suite["release_formats"].items():
         for backbone in settings["backbones"]:
             for protection in merged_protections_of(suite, release, backbone):
                 counts[release] += 1 if protection == "unprotected" else TASKS
-    assert jobs["sweep_merges"] == sum(counts.values()) == 68
+    assert jobs["merge_updates"] == sum(counts.values()) == 68
     assert {release: counts[release] * CELLS[release] for release in counts} == {
         "lora": 767,
         "full": 45,

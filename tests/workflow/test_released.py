@@ -20,7 +20,7 @@ TRAINING = {
 
 def test_nothing_is_trained(reproduced):
     logs = {path.name for path in (reproduced.folder / "logs/smoke").iterdir()}
-    assert "sweep_merges" in logs
+    assert "merge_updates" in logs
     assert not TRAINING & logs
 
 

@@ -52,7 +52,7 @@ def test_trap2_works_alone_and_collapses_off_scale(smoke):
     folder = smoke.folder / "results/smoke/ViT-demo/lora/scales"
     mean = {}
     for protection in ("unprotected", "trap2"):
-        profiles = json.loads((folder / f"{protection}.json").read_text("utf-8"))["profiles"]
+        profiles = json.loads((folder / f"{protection}.json").read_text("utf-8"))["sweeps"]
         for s in (0.5, 0.8, 1.0, 1.5):
             at = [p["accuracy"] for task in TASKS for p in profiles[task] if p["s"] == s]
             mean[protection, s] = sum(at) / len(at)
@@ -125,10 +125,10 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
         "return layer.total() / len(layer.tasks) * 1",
     )
     jobs = edited.dry_run()
-    assert jobs.pop("sweep_merges") == 1 + len(TASKS)
+    assert jobs.pop("merge_updates") == 1 + len(TASKS)
     # A scale sweep applies an update through the merger too.
     assert set(jobs) == {
-        "profile_scales",
+        "sweep_scales",
         "plot_figure2",
         "plot_figure5",
         "collect_cells",
@@ -178,7 +178,7 @@ def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
     assert edited.dry_run("results/table2.csv") == {
         "finetune_trap2": 1,
         "select_lambda": 1,
-        "sweep_merges": 1,
+        "merge_updates": 1,
         "tabulate_merging": 1,
         "publish": 1,
     }
@@ -187,7 +187,7 @@ def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
 def test_another_coefficient_grid_is_sweeps_and_no_training(edited):
     edited.edit("config/suites/smoke.yaml", "patience: 5", "patience: 6")
     assert edited.dry_run() == {
-        "sweep_merges": 1 + len(TASKS),
+        "merge_updates": 1 + len(TASKS),
         "collect_cells": 1,
         "tabulate_merging": 1,
         "summarise_results": 1,
@@ -208,7 +208,7 @@ def test_a_new_method_costs_its_own_cells(edited):
     before = merges(edited)
     edited.edit("config/suites/smoke.yaml", "    TSV: [Full]", "    TSV: [Full]\n    WA: [Full]")
     assert edited.dry_run("results/table2.csv") == {
-        "sweep_merges": 1 + len(TASKS),
+        "merge_updates": 1 + len(TASKS),
         "tabulate_merging": 1,
         "publish": 1,
     }

@@ -8,7 +8,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2.data import catalogue
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, objection
+from trap2.protection.catalogue import DEFENSES, not_applicable
 from trap2.runtime import cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
@@ -45,7 +45,7 @@ suite_of(config["suite"])
 RELEASED = config["checkpoints"] == "released"
 if RELEASED:
     try:
-        reason = bundle.objection(config["suite"], suite_of(config["suite"]), config["seed"])
+        reason = bundle.not_applicable(config["suite"], suite_of(config["suite"]), config["seed"])
     except FileError as error:
         sys.exit(str(error))
     if reason is not None:
@@ -76,19 +76,19 @@ wildcard_constraints:
     # A suite with another seed than the configured one is suite@seed.
     suite=r"(?!published\b)[a-z0-9-]+(@\d+)?",
     backbone=r"[A-Za-z0-9_-]+",
-    release=r"lora|full",
+    release_format=r"lora|full",
     task=r"[A-Za-z0-9_]+",
     resolution=r"\d+",
     lambda_text=r"\d+\.\d+|\d+e-\d+|\d+\.\d+e-\d+",
     protection=r"[a-z0-9-]+",
     protected=r"[A-Za-z0-9_]+",
-    sweep="|".join(ablations.SWEEPS),
+    setting="|".join(ablations.SETTINGS),
     value=r"[A-Za-z0-9.-]+",
 
 
 def default_releases(suite):
     """The release formats of a run that names none; the others are made when a table needs them."""
-    releases = suite_of(suite)["releases"]
+    releases = suite_of(suite)["release_formats"]
     return [name for name in releases if not releases[name]["on_request"]]
 
 
@@ -200,7 +200,7 @@ def defended(path):
     return Path(path).parent.name in DEFENSES
 
 
-def tower(wildcards):
+def model(wildcards):
     """The base's vision tower W0."""
     return stored(f"results/{wildcards.suite}/{wildcards.backbone}/tower.safetensors")
 
@@ -219,8 +219,8 @@ def heads(wildcards):
 def update_files(wildcards, task, protection):
     """The files of one update in the release format of a job."""
     w = wildcards
-    folder = f"results/{w.suite}/{w.backbone}/{w.release}/{task}/{protection}"
-    return [stored(f"{folder}/{name}") for name in UPDATE_FILES[w.release]]
+    folder = f"results/{w.suite}/{w.backbone}/{w.release_format}/{task}/{protection}"
+    return [stored(f"{folder}/{name}") for name in UPDATE_FILES[w.release_format]]
 
 
 def adapter_of(wildcards, task, protection):
@@ -246,14 +246,14 @@ def update_records(wildcards, protection):
     return [update_files(wildcards, task, protection)[-1] for task in suite_of(wildcards)["tasks"]]
 
 
-def release_cells(suite, release):
+def release_cells(suite, release_format):
     """Every (method, space) of a suite; whole checkpoints are merged in Full space only."""
     methods = suite_of(suite)["merging"]["methods"]
     return [
         (method, space)
         for method, spaces in methods.items()
         for space in spaces
-        if release == "lora" or space == "Full"
+        if release_format == "lora" or space == "Full"
     ]
 
 
@@ -262,27 +262,27 @@ def merged_tasks(suite, protection):
     return ["none"] if protection == "unprotected" else suite_of(suite)["tasks"]
 
 
-def backbones_of(suite, release):
+def backbones_of(suite, release_format):
     """The backbones that a suite trains, or finds released, in a release format."""
-    if RELEASED and release not in bundle.releases(suite):
+    if RELEASED and release_format not in bundle.release_formats(suite):
         return []
-    return suite_of(suite)["releases"].get(release, {"backbones": []})["backbones"]
+    return suite_of(suite)["release_formats"].get(release_format, {"backbones": []})["backbones"]
 
 
-def protections_of(suite, release, backbone):
+def protections_of(suite, release_format, backbone):
     """What is compared on a backbone in a release format, the unprotected update first."""
-    return suite_settings.protections_of(suite_of(suite), release, backbone)
+    return suite_settings.protections_of(suite_of(suite), release_format, backbone)
 
 
-def post_hoc(release):
+def post_hoc(release_format):
     """A pattern of the post-hoc defenses that a release format takes."""
-    return "|".join(name for name in DEFENSES if DEFENSES[name].release == release)
+    return "|".join(name for name in DEFENSES if DEFENSES[name].release_format == release_format)
 
 
 def update_to_protect(wildcards):
     """The unprotected update's files; a backbone that the defense cannot act on ends the run."""
     architecture = suite_of(wildcards)["backbones"][wildcards.backbone]["architecture"]
-    reason = objection(wildcards.protection, wildcards.release, family_of(architecture))
+    reason = not_applicable(wildcards.protection, wildcards.release_format, family_of(architecture))
     if reason is not None:
         sys.exit(f"not applicable to {wildcards.backbone}: {reason}")
     return update_files(wildcards, wildcards.task, "unprotected")
@@ -290,7 +290,7 @@ def update_to_protect(wildcards):
 
 def training_settings(wildcards):
     """How an update is trained, without the λ grid: a changed grid reruns no other training."""
-    settings = suite_of(wildcards)["releases"][wildcards.release]
+    settings = suite_of(wildcards)["release_formats"][wildcards.release_format]
     return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
 
 
@@ -305,49 +305,53 @@ def lambda_candidates(wildcards):
     w = wildcards
     return [
         file
-        for text in lambdas_of(suite_of(w), w.release, w.task)
+        for text in lambdas_of(suite_of(w), w.release_format, w.task)
         for file in update_files(w, w.task, f"trap2/lambda~{text}")
     ]
 
 
 def evaluation_batch_size(wildcards):
     """Images a forward pass of an evaluation; a job without a release format has adapters."""
-    settings = suite_of(wildcards)["releases"][wildcards.get("release", "lora")]
+    settings = suite_of(wildcards)["release_formats"][wildcards.get("release_format", "lora")]
     return settings["optimisation"].get("evaluation_batch_size", 256)
 
 
-def merges(suite, release, backbones=None):
-    """All merge files of a suite and release, on all its backbones or on some."""
+def merges(suite, release_format, backbones=None):
+    """All merge files of a suite and release format, on all its backbones or on some."""
     return [
-        f"results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"
-        for backbone in (backbones_of(suite, release) if backbones is None else backbones)
-        for protection in merged_protections_of(suite_of(suite), release, backbone)
+        f"results/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json"
+        for backbone in (backbones_of(suite, release_format) if backbones is None else backbones)
+        for protection in merged_protections_of(suite_of(suite), release_format, backbone)
         for protected in merged_tasks(suite, protection)
     ]
 
 
-def records(suite, release, protections=None):
-    """The records of a suite's and release's updates, of all protections or of some."""
+def records(suite, release_format, protections=None):
+    """The records of a suite's and release format's updates, of all protections or of some."""
     return [
-        stored(f"results/{suite}/{backbone}/{release}/{task}/{protection}/update.json")
-        for backbone in backbones_of(suite, release)
-        for protection in protections or protections_of(suite, release, backbone)
+        stored(f"results/{suite}/{backbone}/{release_format}/{task}/{protection}/update.json")
+        for backbone in backbones_of(suite, release_format)
+        for protection in protections or protections_of(suite, release_format, backbone)
         for task in suite_of(suite)["tasks"]
     ]
 
 
-def zero_shot_records(suite, release):
+def zero_shot_records(suite, release_format):
     """The zero-shot scores that go with a suite's updates."""
     return [
         stored(f"results/{suite}/{backbone}/heads/{task}.json")
-        for backbone in backbones_of(suite, release)
+        for backbone in backbones_of(suite, release_format)
         for task in suite_of(suite)["tasks"]
     ]
 
 
 def released_checkpoints(suite):
     """What `snakemake release` copies into the bundle: bases, heads and the formats' updates."""
-    formats = [release for release in config["bundle"] if release in suite_of(suite)["releases"]]
+    formats = [
+        release_format
+        for release_format in config["bundle"]
+        if release_format in suite_of(suite)["release_formats"]
+    ]
     folder = f"results/{suite}"
     models = [
         file
@@ -364,9 +368,9 @@ def released_checkpoints(suite):
     ]
     updates = [
         str(Path(record).parent / name)
-        for release in formats
-        for record in records(suite, release)
-        for name in UPDATE_FILES[release]
+        for release_format in formats
+        for record in records(suite, release_format)
+        for name in UPDATE_FILES[release_format]
     ]
     return models + updates
 

@@ -5,21 +5,21 @@
 # .../pairs/{protection}.json.
 
 
-rule profile_scales:
+rule sweep_scales:
     """Score every task's update at a grid of scales, W0 + s·ΔW."""
     input:
-        tower=tower,
+        model=model,
         heads=heads,
         data=lambda w: all_prepared(w, ["test"]),
         updates=lambda w: [
             file for task in suite_of(w)["tasks"] for file in update_files(w, task, w.protection)
         ],
     output:
-        profile="results/{suite}/{backbone}/{release}/scales/{protection}.json",
+        sweeps="results/{suite}/{backbone}/{release_format}/scales/{protection}.json",
     log:
-        "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.log",
+        "logs/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.log",
     benchmark:
-        "logs/{suite}/profile_scales/{backbone}-{release}-{protection}.benchmark.tsv"
+        "logs/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -32,17 +32,17 @@ rule profile_scales:
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
-        code=code("profile_scales.py"),
+        code=code("sweep_scales.py"),
     message:
-        "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release})"
+        "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release_format})"
     script:
-        "../scripts/profile_scales.py"
+        "../scripts/sweep_scales.py"
 
 
-rule sweep_pairs:
+rule mix_pairs:
     """Mix every task's protected adapter with every other task's unprotected one."""
     input:
-        tower=tower,
+        model=model,
         heads=heads,
         data=lambda w: all_prepared(w, ["test"]),
         protected=lambda w: adapter_files(w, w.protection),
@@ -51,9 +51,9 @@ rule sweep_pairs:
         # One job for all ordered pairs: loading the model and the data costs more than a pair.
         pairs="results/{suite}/{backbone}/lora/pairs/{protection}.json",
     log:
-        "logs/{suite}/sweep_pairs/{backbone}-{protection}.log",
+        "logs/{suite}/mix_pairs/{backbone}-{protection}.log",
     benchmark:
-        "logs/{suite}/sweep_pairs/{backbone}-{protection}.benchmark.tsv"
+        "logs/{suite}/mix_pairs/{backbone}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -66,8 +66,8 @@ rule sweep_pairs:
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
-        code=code("sweep_pairs.py"),
+        code=code("mix_pairs.py"),
     message:
         "Mix pairs of adapters on {wildcards.backbone}, one of them {wildcards.protection}"
     script:
-        "../scripts/sweep_pairs.py"
+        "../scripts/mix_pairs.py"

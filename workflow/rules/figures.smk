@@ -6,7 +6,7 @@
 rule plot_figure2:
     """Plot Figure 2: loss and accuracy of one task over the scale of its update."""
     input:
-        profiles=lambda w: scale_profiles(w.suite),
+        sweeps=lambda w: scale_sweeps(w.suite),
         zero_shot=lambda w: figure_zero_shot(w.suite)[0],
     output:
         pdf="results/{suite}/figure2.pdf",
@@ -39,7 +39,7 @@ rule plot_figure2:
 rule plot_figure5:
     """Plot Figure 5: the uniform-averaging proxy, s = 1/N, one panel a task."""
     input:
-        profiles=lambda w: scale_profiles(w.suite),
+        sweeps=lambda w: scale_sweeps(w.suite),
         zero_shot=lambda w: figure_zero_shot(w.suite),
     output:
         pdf="results/{suite}/figure5.pdf",
@@ -72,7 +72,7 @@ rule plot_figure5:
 rule plot_figure3:
     """Plot Figure 3: accuracy on two tasks along the path between their adapters."""
     input:
-        pairs=lambda w: pair_sweep(w.suite),
+        pairs=lambda w: pair_mixes(w.suite),
         zero_shot=lambda w: figure_zero_shot(w.suite),
     output:
         pdf="results/{suite}/figure3.pdf",
@@ -105,7 +105,7 @@ rule plot_figure3:
 rule plot_figure4:
     """Plot Figure 4: heat maps of every pair of adapters, merged at scale 0.8."""
     input:
-        pairs=lambda w: pair_sweep(w.suite),
+        pairs=lambda w: pair_mixes(w.suite),
     output:
         pdf="results/{suite}/figure4.pdf",
         png=report(
@@ -170,7 +170,7 @@ rule plot_figure6:
 rule plot_figure7:
     """Plot Figure 7: change of the test loss as an update is scaled down."""
     input:
-        profiles=lambda w: scale_profiles(w.suite),
+        sweeps=lambda w: scale_sweeps(w.suite),
     output:
         pdf="results/{suite}/figure7.pdf",
         png=report(
@@ -202,7 +202,7 @@ rule plot_figure7:
 rule plot_figure8:
     """Plot Figure 8: the loss along the path between every pair of adapters."""
     input:
-        pairs=lambda w: pair_sweep(w.suite),
+        pairs=lambda w: pair_mixes(w.suite),
     output:
         pdf="results/{suite}/figure8.pdf",
         png=report(

@@ -1,25 +1,25 @@
 # Fine-tuning: one update a task, unprotected or with TRAP² for one λ of the grid.
 #
 # Needs the base, the head and the prepared data of the task; makes the update's files and its
-# record update.json under results/{suite}/{backbone}/{release}/{task}/.
+# record update.json under results/{suite}/{backbone}/{release_format}/{task}/.
 
 
 rule finetune_unprotected:
     """Fine-tune an update with the task loss alone."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        model="results/{suite}/{backbone}/tower.safetensors",
         head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/unprotected/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.log",
+        "logs/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.log",
     benchmark:
-        "logs/{suite}/finetune_unprotected/{backbone}-{release}-{task}.benchmark.tsv"
+        "logs/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -27,22 +27,22 @@ rule finetune_unprotected:
         mem_mb=sized(2000, 16000),
         runtime=sized(10, 240),
     params:
-        backbone=lambda w: model_settings(w, "gradient_checkpointing"),
-        release=lambda w: training_settings(w),
+        backbone=lambda w: model_settings(w, "recompute"),
+        training=training_settings,
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("finetune_unprotected.py"),
     message:
-        "Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release})"
+        "Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release_format})"
     script:
         "../scripts/finetune_unprotected.py"
 
 
 use rule finetune_unprotected as finetune_unprotected_full with:
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,full}}/{{task}}/unprotected/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),
@@ -51,19 +51,19 @@ use rule finetune_unprotected as finetune_unprotected_full with:
 rule finetune_trap2:
     """Fine-tune an update with the TRAP² objective (Algorithm 1) at one λ."""
     input:
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        model="results/{suite}/{backbone}/tower.safetensors",
         head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.log",
+        "logs/{suite}/finetune_trap2/{backbone}-{release_format}-{task}-lambda~{lambda_text}.log",
     benchmark:
-        "logs/{suite}/finetune_trap2/{backbone}-{release}-{task}-lambda~{lambda_text}.benchmark.tsv"
+        "logs/{suite}/finetune_trap2/{backbone}-{release_format}-{task}-lambda~{lambda_text}.benchmark.tsv"
     # The longest trainings first, so that none is left over at the end.
     priority: 10
     conda:
@@ -73,23 +73,23 @@ rule finetune_trap2:
         mem_mb=sized(2000, 16000),
         runtime=sized(15, 480),
     params:
-        backbone=lambda w: model_settings(w, "gradient_checkpointing"),
-        release=lambda w: training_settings(w),
+        backbone=lambda w: model_settings(w, "recompute"),
+        training=training_settings,
         trap2=lambda w: objective_settings(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         seed=lambda w: seed_of(w),
         device=config["device"],
         code=code("finetune_trap2.py"),
     message:
-        "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release})"
+        "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release_format})"
     script:
         "../scripts/finetune_trap2.py"
 
 
 use rule finetune_trap2 as finetune_trap2_full with:
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),

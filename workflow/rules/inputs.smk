@@ -7,7 +7,7 @@ WITH_DATA = ("data", "complete-data")
 
 def table_release(wildcards):
     """The release format that a table shows."""
-    return artifacts.TABLES[int(wildcards.number)].release
+    return artifacts.TABLES[int(wildcards.number)].release_format
 
 
 def table_columns(wildcards):
@@ -18,26 +18,28 @@ def table_columns(wildcards):
     return [f"{method}-{space}" for method, space in cells]
 
 
-def table_objection(wildcards, number=None):
+def table_not_applicable(wildcards, number=None):
     """Why a suite has no such table; an empty text where it has one."""
     number = int(wildcards.number if number is None else number)
-    reason = artifacts.table_objection(wildcards.suite, suite_of(wildcards), number)
-    if reason is None and not backbones_of(wildcards.suite, artifacts.TABLES[number].release):
+    reason = artifacts.table_not_applicable(wildcards.suite, suite_of(wildcards), number)
+    if reason is None and not backbones_of(
+        wildcards.suite, artifacts.TABLES[number].release_format
+    ):
         reason = artifacts.unreleased(wildcards.suite, number)
     return reason or ""
 
 
 def table_merges(wildcards):
     """The merges behind a table."""
-    if table_objection(wildcards):
+    if table_not_applicable(wildcards):
         return []
     suite, number = wildcards.suite, int(wildcards.number)
     table = artifacts.TABLES[number]
-    there = backbones_of(suite, table.release)
+    there = backbones_of(suite, table.release_format)
     backbones = [b for b in artifacts.table_backbones(suite_of(suite), number) if b in there]
     if table.kind in WITH_DATA:
         return data_merges(suite, backbones)
-    return merges(suite, table.release, backbones)
+    return merges(suite, table.release_format, backbones)
 
 
 def data_merges(suite, backbones):
@@ -52,25 +54,25 @@ def data_merges(suite, backbones):
 
 def standalone_of_merging(wildcards):
     """The table of standalone accuracies that goes with Table 2 or 4; others need none."""
-    if wildcards.number not in ("2", "4") or table_objection(wildcards):
+    if wildcards.number not in ("2", "4") or table_not_applicable(wildcards):
         return []
     return [f"results/{wildcards.suite}/table{int(wildcards.number) - 1}.csv"]
 
 
 def figures_backbone(suite):
     """The backbone of the figures; a suite without what they show ends the run."""
-    reason = artifacts.figure_objection(suite, suite_of(suite))
+    reason = artifacts.figure_not_applicable(suite, suite_of(suite))
     if reason is not None:
         sys.exit(f"no figures: {reason}")
     return suite_of(suite)["figures"]["backbone"]
 
 
-def pair_sweep(suite):
+def pair_mixes(suite):
     """The pairs of a TRAP² and an unprotected adapter on the figures' backbone."""
     return f"results/{suite}/{figures_backbone(suite)}/lora/pairs/trap2.json"
 
 
-def scale_profiles(suite):
+def scale_sweeps(suite):
     """The scale sweeps behind Figures 2, 5 and 7: unprotected and TRAP² adapters."""
     backbone = figures_backbone(suite)
     return [
@@ -99,26 +101,30 @@ onstart:
 
 def claimed_tables(suite):
     """The tables and figures that claims are tested on; figures where the suite has them."""
-    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    figures = [] if artifacts.figure_not_applicable(suite, suite_of(suite)) else artifacts.FIGURES
     names = [f"table{n}" for n in artifacts.TABLES] + [f"figure{n}" for n in figures]
     return [f"results/{suite}/{name}.csv" for name in names]
 
 
-def swept(suite):
+def ablated_settings(suite):
     """The settings that a suite sweeps as part of all artifacts; sweeps train, releases do not."""
-    if RELEASED or artifacts.figure_objection(suite, suite_of(suite)):
+    if RELEASED or artifacts.figure_not_applicable(suite, suite_of(suite)):
         return []
-    return suite_of(suite)["ablations"]["sweeps"]
+    return suite_of(suite)["ablations"]["settings"]
 
 
 def all_artifacts(suite):
     """Everything that a suite can show, on request: tables, figures, comparison."""
-    figures = [] if artifacts.figure_objection(suite, suite_of(suite)) else artifacts.FIGURES
+    figures = [] if artifacts.figure_not_applicable(suite, suite_of(suite)) else artifacts.FIGURES
     return [
         *DEFAULT_ARTIFACTS,
         *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
         *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
-        *(f"ablation_{sweep}.{kind}" for sweep in swept(suite) for kind in ("csv", "pdf", "png")),
+        *(
+            f"ablation_{setting}.{kind}"
+            for setting in ablated_settings(suite)
+            for kind in ("csv", "pdf", "png")
+        ),
         *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
         "claims.csv",
         "comparison.csv",
@@ -141,10 +147,10 @@ def manifested(wildcards):
 
 def variant(wildcards):
     """The value of a sweep that a job trains; one that is not configured ends the run."""
-    known = ablations.variants(suite_of(wildcards), wildcards.sweep)
+    known = ablations.variants(suite_of(wildcards), wildcards.setting)
     if wildcards.value not in known:
         sys.exit(
-            f"ablations.sweeps.{wildcards.sweep} of the suite '{wildcards.suite}' has no value "
+            f"ablations.settings.{wildcards.setting} of the suite '{wildcards.suite}' has no value "
             f"'{wildcards.value}'; it has {', '.join(known) or 'none'}"
         )
     return known[wildcards.value]
@@ -152,26 +158,26 @@ def variant(wildcards):
 
 def variant_files(wildcards, task, value):
     """A value's adapter; the suite's own training makes that of its own settings."""
-    w, each = wildcards, ablations.variants(suite_of(wildcards), wildcards.sweep)[value]
+    w, each = wildcards, ablations.variants(suite_of(wildcards), wildcards.setting)[value]
     if ablations.is_own(suite_of(w), each) and not RELEASED:
         for text in lambdas_of(suite_of(w), "lora", task):
-            if float(text) == each.weight:
+            if float(text) == each.lambda_:
                 return adapter_of(w, task, f"trap2/lambda~{text}")
-    folder = f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.sweep}~{value}"
+    folder = f"results/{w.suite}/{w.backbone}/lora/{task}/ablation/{w.setting}~{value}"
     return [f"{folder}/{name}" for name in UPDATE_FILES["lora"]]
 
 
-def swept_variants(wildcards):
+def ablation_variants(wildcards):
     """Every value of a sweep with every task that it is trained on."""
-    values = ablations.variants(suite_of(wildcards), wildcards.sweep)
+    values = ablations.variants(suite_of(wildcards), wildcards.setting)
     return [
-        (value, task) for value in values for task in ablations.swept_tasks(suite_of(wildcards))
+        (value, task) for value in values for task in ablations.ablated_tasks(suite_of(wildcards))
     ]
 
 
 def ablated_training(wildcards):
     """How an ablation's adapter is trained: as the suite's, but for one setting."""
-    settings = suite_of(wildcards)["releases"]["lora"]
+    settings = suite_of(wildcards)["release_formats"]["lora"]
     adapter = settings.get("adapter", {}) | dict(variant(wildcards).adapter)
     return {"optimisation": settings["optimisation"], "adapter": adapter}
 

@@ -1,15 +1,15 @@
 # Merging: one protected update with the other tasks' unprotected ones (the paper's eight trials).
 #
 # Needs the released updates, the base, heads and data of all tasks; makes
-# results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json, where `protected` is
+# results/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json, where `protected` is
 # the protected task, or `none` for the merge of unprotected updates.  Merges that see a sample of the
 # tasks' images are beside them, in .../data_merges/{protection}/{protected}.json.
 
 
-rule sweep_merges:
+rule merge_updates:
     """Merge one protected update with the others' unprotected ones, in every method and space."""
     input:
-        tower=tower,
+        model=model,
         heads=heads,
         data=lambda w: all_prepared(w, ["val", "test"]),
         updates=lambda w: [
@@ -23,11 +23,13 @@ rule sweep_merges:
     output:
         # One job computes all cells, because loading the library, the model and the data
         # costs more than a cell; it keeps the cells of an earlier run that are still valid.
-        merges=update("results/{suite}/{backbone}/{release}/merges/{protection}/{protected}.json"),
+        merges=update(
+            "results/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json"
+        ),
     log:
-        "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.log",
+        "logs/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.log",
     benchmark:
-        "logs/{suite}/sweep_merges/{backbone}-{release}-{protection}-{protected}.benchmark.tsv"
+        "logs/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -37,23 +39,23 @@ rule sweep_merges:
     params:
         backbone=lambda w: model_settings(w),
         tasks=lambda w: suite_of(w)["tasks"],
-        cells=lambda w: release_cells(w.suite, w.release),
+        cells=lambda w: release_cells(w.suite, w.release_format),
         merging=lambda w: {key: suite_of(w)["merging"][key] for key in ("options", "search")},
         seed=lambda w: seed_of(w),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
-        code=code("sweep_merges.py"),
+        code=code("merge_updates.py"),
     message:
-        "Merge on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release})"
+        "Merge on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release_format})"
     script:
-        "../scripts/sweep_merges.py"
+        "../scripts/merge_updates.py"
 
 
-rule sweep_data_merges:
+rule merge_with_data:
     """Merge adapters by RegMean and Chain of Merges, with 100 images a task (Appendix D.6)."""
     input:
-        tower=tower,
+        model=model,
         heads=heads,
         data=lambda w: all_prepared(w, ["val", "test"]),
         updates=lambda w: [
@@ -65,9 +67,9 @@ rule sweep_data_merges:
     output:
         merges="results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
     log:
-        "logs/{suite}/sweep_data_merges/{backbone}-{protection}-{protected}.log",
+        "logs/{suite}/merge_with_data/{backbone}-{protection}-{protected}.log",
     benchmark:
-        "logs/{suite}/sweep_data_merges/{backbone}-{protection}-{protected}.benchmark.tsv"
+        "logs/{suite}/merge_with_data/{backbone}-{protection}-{protected}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -82,18 +84,20 @@ rule sweep_data_merges:
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         batch_size=lambda w: evaluation_batch_size(w),
         device=config["device"],
-        code=code("sweep_data_merges.py"),
+        code=code("merge_with_data.py"),
     message:
         "Merge with data on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected}"
     script:
-        "../scripts/sweep_data_merges.py"
+        "../scripts/merge_with_data.py"
 
 
 rule collect_cells:
     """Collect all merges of a suite in one table, a row each; formats on request are left out."""
     input:
         merges=lambda w: [
-            file for release in default_releases(w.suite) for file in merges(w.suite, release)
+            file
+            for release_format in default_releases(w.suite)
+            for file in merges(w.suite, release_format)
         ],
     output:
         cells="results/{suite}/cells.csv",

@@ -11,7 +11,7 @@ rule pretrain_base:
     """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
         weights="results/{suite}/{backbone}/base.safetensors",
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        model="results/{suite}/{backbone}/tower.safetensors",
         record="results/{suite}/{backbone}/base.json",
     log:
         "logs/{suite}/pretrain_base/{backbone}.log",
@@ -42,7 +42,7 @@ rule fetch_base:
     """Fetch a published CLIP, or read it from a local file: the base model W0."""
     output:
         weights="results/{suite}/{backbone}/base.safetensors",
-        tower="results/{suite}/{backbone}/tower.safetensors",
+        model="results/{suite}/{backbone}/tower.safetensors",
         record="results/{suite}/{backbone}/base.json",
     log:
         "logs/{suite}/fetch_base/{backbone}.log",

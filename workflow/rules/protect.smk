@@ -1,21 +1,21 @@
 # Protection: the update that a maker would release.
 #
-# Needs the fine-tuned updates; makes results/{suite}/{backbone}/{release}/{task}/{protection}/.
+# Needs the fine-tuned updates; makes results/{suite}/{backbone}/{release_format}/{task}/{protection}/.
 
 
 rule select_lambda:
     """Choose among a task's TRAP² updates by validation and copy the winner."""
     input:
-        unprotected="results/{suite}/{backbone}/{release}/{task}/unprotected/update.json",
+        unprotected="results/{suite}/{backbone}/{release_format}/{task}/unprotected/update.json",
         candidates=lambda_candidates,
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/trap2/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/select_lambda/{backbone}-{release}-{task}.log",
+        "logs/{suite}/select_lambda/{backbone}-{release_format}-{task}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -27,15 +27,15 @@ rule select_lambda:
         tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
         code=code("select_lambda.py"),
     message:
-        "Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release})"
+        "Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release_format})"
     script:
         "../scripts/select_lambda.py"
 
 
 use rule select_lambda as select_lambda_full with:
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,full}}/{{task}}/trap2/{name}",
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/trap2/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),
@@ -44,22 +44,22 @@ use rule select_lambda as select_lambda_full with:
 rule protect_update:
     """Protect an unprotected update by a post-hoc defense and score it."""
     input:
-        tower=lambda w: tower(w),
+        model=lambda w: model(w),
         head=lambda w: head(w),
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
         unprotected=update_to_protect,
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,lora}}/{{task}}/{{protection,"
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/{{protection,"
             + post_hoc("lora")
             + "}}/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/protect_update/{backbone}-{release}-{task}-{protection}.log",
+        "logs/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.log",
     benchmark:
-        "logs/{suite}/protect_update/{backbone}-{release}-{task}-{protection}.benchmark.tsv"
+        "logs/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -74,15 +74,15 @@ rule protect_update:
         device=config["device"],
         code=code("protect_update.py"),
     message:
-        "Protect {wildcards.backbone} on {wildcards.task} by {wildcards.protection} ({wildcards.release})"
+        "Protect {wildcards.backbone} on {wildcards.task} by {wildcards.protection} ({wildcards.release_format})"
     script:
         "../scripts/protect_update.py"
 
 
 use rule protect_update as protect_update_full with:
     output:
-        released=expand(
-            "results/{suite}/{backbone}/{{release,full}}/{{task}}/{{protection,"
+        update_files=expand(
+            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/{{protection,"
             + post_hoc("full")
             + "}}/{name}",
             name=UPDATE_FILES["full"],

@@ -22,7 +22,7 @@ rule tabulate_standalone:
         runtime=10,
     params:
         tasks=lambda w: suite_of(w)["tasks"],
-        objection=lambda w: table_objection(w),
+        not_applicable=lambda w: table_not_applicable(w),
         code=code("tabulate_standalone.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: standalone accuracy"
@@ -47,7 +47,7 @@ rule tabulate_merging:
         runtime=10,
     params:
         columns=lambda w: table_columns(w),
-        objection=lambda w: table_objection(w),
+        not_applicable=lambda w: table_not_applicable(w),
         code=code("tabulate_merging.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: accuracy after merging"
@@ -73,7 +73,7 @@ rule tabulate_complete:
     params:
         tasks=lambda w: suite_of(w)["tasks"],
         columns=lambda w: table_columns(w),
-        objection=lambda w: table_objection(w),
+        not_applicable=lambda w: table_not_applicable(w),
         code=code("tabulate_complete.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: every protected task's merges"
@@ -84,7 +84,7 @@ rule tabulate_complete:
 rule tabulate_correlations:
     """Make Table 6: correlations of two adapters' distance with the loss at their midpoint."""
     input:
-        pairs=lambda w: [] if table_objection(w, 6) else [pair_sweep(w.suite)],
+        pairs=lambda w: [] if table_not_applicable(w, 6) else [pair_mixes(w.suite)],
     output:
         table="results/{suite}/table6.csv",
     log:
@@ -97,7 +97,7 @@ rule tabulate_correlations:
         mem_mb=500,
         runtime=10,
     params:
-        objection=lambda w: table_objection(w, 6),
+        not_applicable=lambda w: table_not_applicable(w, 6),
         code=code("tabulate_correlations.py"),
     message:
         "Make Table 6 of the {wildcards.suite} suite: distance and loss between adapters"

@@ -7,7 +7,7 @@
 rule measure_curvature:
     """Measure slopes and curvatures of every update and pair (Theorems A.2 and A.4)."""
     input:
-        tower=tower,
+        model=model,
         heads=heads,
         data=lambda w: all_prepared(w, ["test"]),
         protected=lambda w: adapter_files(w, w.protection),

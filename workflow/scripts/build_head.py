@@ -11,7 +11,7 @@ from trap2.models.scoring import score_record
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     names = dict(snakemake.wildcards)
     backbone = snakemake.params.backbone
     device = devices.device(snakemake.params.device, snakemake.threads)
@@ -20,12 +20,12 @@ with job.running(snakemake) as say:
     clip = build_clip(backbone["architecture"], Path(snakemake.input.base)).to(device)
     names_of_classes, templates = manifest["class_names"], manifest["templates"]
     head = zero_shot_head(clip, tokenizer_for(clip), names_of_classes, templates)
-    tower = vision_tower(clip)
+    model = vision_tower(clip)
     record = names | {"protection": "zero-shot", "templates": templates}
     record["notes"] = notes(data)
     for split in ("val", "test"):
         result = score(
-            tower,
+            model,
             head,
             snakemake.params.logit_scale,
             open_task(data, names["task"], split),
@@ -33,6 +33,6 @@ with job.running(snakemake) as say:
             device=device,
         )
         record[split] = score_record(result)
-        say(f"zero-shot {split} accuracy {result.accuracy:.2f} %")
+        log(f"zero-shot {split} accuracy {result.accuracy:.2f} %")
     write_head(snakemake.output.head, head, names_of_classes)
     files.write_json(snakemake.output.record, record)

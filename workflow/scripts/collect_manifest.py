@@ -3,7 +3,7 @@
 from trap2.runtime import files, job, provenance
 from trap2.runtime.versions import versions
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     found = provenance.collect(map(str, snakemake.input))
     manifest = {
         "suite": snakemake.wildcards.suite,
@@ -13,4 +13,4 @@ with job.running(snakemake) as say:
         "files": found,
     }
     files.write_json(snakemake.output.manifest, manifest)
-    say(f"{len(found)} files behind {len(snakemake.input)} artifacts")
+    log(f"{len(found)} files behind {len(snakemake.input)} artifacts")

@@ -5,7 +5,7 @@ from pathlib import Path
 from trap2.report import reproduction_page
 from trap2.runtime import files, job, provenance
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     tables = {
         Path(reference).name: reproduction_page.differences(
             files.read_csv(reference), files.read_csv(ours)
@@ -23,4 +23,4 @@ with job.running(snakemake) as say:
     made = f"seed {released['configuration']['seed']}, revision {released['revision']}"
     page = reproduction_page.page(suite, made, tables, splits)
     files.write_text(snakemake.output.page, page)
-    say(page)
+    log(page)

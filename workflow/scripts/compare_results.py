@@ -6,7 +6,7 @@ from trap2.report.published import read_published
 from trap2.runtime import files, job
 from trap2.suites.artifacts import TABLES
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     suite, numbers = snakemake.wildcards.suite, snakemake.params.numbers
     ours = {n: files.read_csv(path) for n, path in zip(TABLES, snakemake.input.tables, strict=True)}
     published = read_published(snakemake.input.published)
@@ -20,4 +20,4 @@ with job.running(snakemake) as say:
     files.write_csv(snakemake.output.comparison, columns, rows)
     page = comparison_page(suite, claims, rows, notes, numbers=numbers)
     files.write_text(snakemake.output.page, page)
-    say(f"compared {len(rows)} numbers")
+    log(f"compared {len(rows)} numbers")

@@ -6,7 +6,7 @@ from trap2.data.catalogue import load_catalogue
 from trap2.data.sources import download
 from trap2.runtime import job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     config = snakemake.config
     (source,) = snakemake.params.sources
     facts = download(
@@ -15,6 +15,6 @@ with job.running(snakemake) as say:
         source=source,
         mirror=config.get("mirror"),
         archives=config.get("archives"),
-        log=say,
+        log=log,
     )
-    say(f"{len(facts['files'])} files of {facts['task']}, source '{facts['source']}', are whole")
+    log(f"{len(facts['files'])} files of {facts['task']}, source '{facts['source']}', are whole")

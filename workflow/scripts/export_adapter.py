@@ -5,9 +5,9 @@ from pathlib import Path
 from trap2.runtime import job
 from trap2.updates.hub_names import export_adapter
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     source, target = (
         Path(paths[0]).parent for paths in (snakemake.input.adapter, snakemake.output.adapter)
     )
     export_adapter(source, target)
-    say(f"wrote {target}, for PeftModel.from_pretrained on transformers' CLIPModel")
+    log(f"wrote {target}, for PeftModel.from_pretrained on transformers' CLIPModel")

@@ -6,15 +6,15 @@ from trap2.runtime import device as devices
 from trap2.runtime import files, job
 from trap2.runtime.versions import versions
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     backbone = snakemake.params.backbone
     devices.device("cpu", snakemake.threads)
     clip = load_pretrained(
         backbone["architecture"], backbone["pretrained"], snakemake.params.downloads
     )
     files.write_tensors(snakemake.output.weights, clip.state_dict())
-    files.write_tensors(snakemake.output.tower, tower_tensors(clip))
+    files.write_tensors(snakemake.output.model, tower_tensors(clip))
     digest = files.sha256(snakemake.output.weights)
     record = {**dict(snakemake.wildcards), **backbone, "sha256": digest, "versions": versions()}
     files.write_json(snakemake.output.record, record)
-    say(f"{backbone['pretrained']}: base.safetensors has the SHA-256 {digest}")
+    log(f"{backbone['pretrained']}: base.safetensors has the SHA-256 {digest}")

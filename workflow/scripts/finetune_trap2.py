@@ -4,12 +4,12 @@ from trap2.protection.trap2 import Trap2
 from trap2.runtime import job
 from trap2.training.finetune import finetune, workflow_arguments
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     names = dict(snakemake.wildcards)
-    weight = float(names.pop("lambda_text"))
+    lambda_ = float(names.pop("lambda_text"))
     finetune(
         **workflow_arguments(snakemake),
         names=names | {"protection": "trap2"},
-        trap2=Trap2(weight, **snakemake.params.trap2),
-        say=say,
+        trap2=Trap2(lambda_, **snakemake.params.trap2),
+        log=log,
     )

@@ -3,10 +3,10 @@
 from trap2.runtime import job
 from trap2.training.finetune import finetune, workflow_arguments
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     finetune(
         **workflow_arguments(snakemake),
         names=dict(snakemake.wildcards) | {"protection": "unprotected"},
         trap2=None,
-        say=say,
+        log=log,
     )

@@ -6,7 +6,7 @@ from trap2.report.claims import COLUMNS, claim_rows, load_claims
 from trap2.report.published import read_published
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}
     published = {
         f"table{n}": table for n, table in read_published(snakemake.input.published).items()
@@ -15,4 +15,4 @@ with job.running(snakemake) as say:
     rows = claim_rows(snakemake.wildcards.suite, claims, tables, published)
     files.write_csv(snakemake.output.claims, COLUMNS, rows)
     for row in rows:
-        say(f"{row['claim']}: {row['verdict']} ({row['held']} of {row['of']})")
+        log(f"{row['claim']}: {row['verdict']} ({row['held']} of {row['of']})")

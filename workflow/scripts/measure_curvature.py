@@ -12,7 +12,7 @@ from trap2.runtime.seeding import numpy_generator
 from trap2.runtime.versions import versions
 from trap2.updates.stored import load_updates
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     params = snakemake.params
     device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
@@ -27,10 +27,10 @@ with job.running(snakemake) as say:
         )
         for path in snakemake.input.heads
     }
-    tower = load_tower(snakemake.input.tower, params.backbone, device)
-    landscape = Landscape(tower, losses)
+    model = load_tower(snakemake.input.model, params.backbone, device)
+    landscape = Landscape(model, losses)
     protected, unprotected = (
-        dict(zip(params.tasks, load_updates(paths, snakemake.input.tower), strict=True))
+        dict(zip(params.tasks, load_updates(paths, snakemake.input.model), strict=True))
         for paths in (snakemake.input.protected, snakemake.input.unprotected)
     )
     sides = {"protected": protected, "unprotected": unprotected}
@@ -39,7 +39,7 @@ with job.running(snakemake) as say:
         for side, adapters in sides.items():
             slopes[side, task] = landscape.gradient(adapters[task], task)
         updates += [{"task": task} | each for each in landscape.scaling(protected[task], task)]
-        say(f"{task}: gradient {slopes['protected', task]:.3g}")
+        log(f"{task}: gradient {slopes['protected', task]:.3g}")
     pairs = []
     for first in params.tasks:
         for second in params.tasks:
@@ -51,12 +51,12 @@ with job.running(snakemake) as say:
                 ("protected", first, one, two),
                 ("unprotected", second, two, one),
             ):
-                found = landscape.damage(own, other, task, slopes[side, task])
+                found = landscape.degradation(own, other, task, slopes[side, task])
                 pairs.append(names | {"side": side} | found)
-        say(f"{first}: measured with every other task")
+        log(f"{first}: measured with every other task")
     record = {
         **dict(snakemake.wildcards),
-        "release": "lora",
+        "release_format": "lora",
         "images": params.images,
         "updates": updates,
         "pairs": pairs,

@@ -6,7 +6,7 @@ from trap2.report.figures.points import rounded
 from trap2.report.notes import add_caption_notes, add_notes, run_of
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     record = files.read_json(snakemake.input.sweep)
     rows = ablation_rows(record)
     about = f"{run_of(record, snakemake.params.seed)}, test split"
@@ -14,4 +14,4 @@ with job.running(snakemake) as say:
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     shown = rounded(rows)
     files.write_csv(snakemake.output.csv, add_notes(list(rows[0]), shown, [record]), shown)
-    say(f"{len(rows)} updates")
+    log(f"{len(rows)} updates")

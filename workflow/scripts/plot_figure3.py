@@ -6,7 +6,7 @@ from trap2.report.figures.points import path_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     record = files.read_json(snakemake.input.pairs)
     scored = [files.read_json(path) for path in snakemake.input.zero_shot]
     zero_shot = {each["task"]: each["test"]["accuracy"] for each in scored}
@@ -18,4 +18,4 @@ with job.running(snakemake) as say:
     figure = figure3(rows, zero_shot, add_caption_notes(about, [record]))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
-    say(f"plotted {pair[0]} with {pair[1]}")
+    log(f"plotted {pair[0]} with {pair[1]}")

@@ -6,11 +6,11 @@ from trap2.report.figures.points import path_rows, rounded
 from trap2.report.notes import add_caption_notes, run_of
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     record = files.read_json(snakemake.input.pairs)
     rows = path_rows(record)
     about = f"{run_of(record, snakemake.params.seed)}, test split"
     figure = figure8(rows, snakemake.params.tasks, add_caption_notes(about, [record]))
     style.save(figure, [snakemake.output.pdf, snakemake.output.png])
     files.write_csv(snakemake.output.csv, list(rows[0]), rounded(rows))
-    say(f"plotted {len(record['pairs'])} pairs")
+    log(f"plotted {len(record['pairs'])} pairs")

@@ -7,14 +7,14 @@ from trap2.data.demo.prepare import prepare_demo
 from trap2.data.preparation import prepare
 from trap2.runtime import job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     task, resolution = snakemake.wildcards.task, int(snakemake.wildcards.resolution)
     data, seed = snakemake.params.data, snakemake.params.seed
     folder = Path(snakemake.output.manifest).parent
     if data["source"] == "demo":
         counts = {split: data[split] for split in ("train", "val", "test")}
         prepare_demo(task, counts, resolution, seed, folder)
-        say(f"rendered {counts} images of {task}")
+        log(f"rendered {counts} images of {task}")
     else:
         manifest = prepare(
             parse_row(task, data["dataset"]),
@@ -24,7 +24,7 @@ with job.running(snakemake) as say:
             cars_train=data.get("cars_train", "proper"),
             seed=seed,
             threads=snakemake.threads,
-            log=say,
+            log=log,
         )
         for note in manifest["notes"]:
-            say(note)
+            log(note)

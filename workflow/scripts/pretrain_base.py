@@ -8,7 +8,7 @@ from trap2.runtime import device as devices
 from trap2.runtime import files, job
 from trap2.runtime.versions import versions
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     backbone = snakemake.params.backbone
     devices.device("cpu", snakemake.threads)
     # A tower that no job could adapt ends the run here and not after the pretraining.
@@ -18,11 +18,11 @@ with job.running(snakemake) as say:
         snakemake.params.tasks,
         resolution=backbone["resolution"],
         seed=snakemake.params.seed,
-        progress=say,
+        log=log,
         **backbone["pretraining"],
     )
     files.write_tensors(snakemake.output.weights, state)
     clip = build_clip(backbone["architecture"], snakemake.output.weights)
-    files.write_tensors(snakemake.output.tower, tower_tensors(clip))
+    files.write_tensors(snakemake.output.model, tower_tensors(clip))
     record = {**dict(snakemake.wildcards), **backbone, "metrics": metrics, "versions": versions()}
     files.write_json(snakemake.output.record, record)

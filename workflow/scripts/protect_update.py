@@ -6,9 +6,9 @@ from trap2.protection.protect import protect
 from trap2.runtime import device as devices
 from trap2.runtime import job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     protect(
-        tower=snakemake.input.tower,
+        model=snakemake.input.model,
         head=snakemake.input.head,
         data=list(snakemake.input.data),
         source=Path(snakemake.input.unprotected[0]).parent,
@@ -19,5 +19,5 @@ with job.running(snakemake) as say:
         batch_size=snakemake.params.batch_size,
         seed=snakemake.params.seed,
         device=devices.device(snakemake.params.device, snakemake.threads),
-        say=say,
+        log=log,
     )

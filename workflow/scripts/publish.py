@@ -4,6 +4,6 @@ from pathlib import Path
 
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     files.write_bytes(snakemake.output.artifact, Path(snakemake.input.artifact).read_bytes())
-    say(f"published {snakemake.output.artifact} of the {snakemake.params.suite} suite")
+    log(f"published {snakemake.output.artifact} of the {snakemake.params.suite} suite")

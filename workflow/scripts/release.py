@@ -5,7 +5,7 @@ import sys
 from trap2.runtime import files, job, provenance
 from trap2.suites import bundle
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     given, params = snakemake.input, snakemake.params
     staged = bundle.stage(
         params.suite,
@@ -16,7 +16,7 @@ with job.running(snakemake) as say:
     )
     size = sum((provenance.BUNDLE / name).stat().st_size for name in staged)
     folder = provenance.BUNDLE / params.suite
-    say(f"staged {len(staged)} files, {size / 1e6:.1f} MB, in {folder}")
+    log(f"staged {len(staged)} files, {size / 1e6:.1f} MB, in {folder}")
     dirty = files.read_json(folder / provenance.MANIFEST)["revision"].endswith("+changes")
     print(
         f"{folder}: {len(staged)} files, {size / 1e6:.1f} MB.\n"

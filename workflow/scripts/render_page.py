@@ -5,8 +5,8 @@ from pathlib import Path
 from trap2.report.tables.html import page, table, text
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     source = Path(snakemake.input.artifact)
     body = table(source) if source.suffix == ".csv" else text(source.read_text("utf-8"))
     files.write_text(snakemake.output.page, page(snakemake.params.title, body))
-    say(f"rendered {source.name}")
+    log(f"rendered {source.name}")

@@ -4,7 +4,7 @@ from trap2.report.published import published_rows
 from trap2.report.tables.latex import render, zero_shot_averages
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     number = int(snakemake.wildcards.number)
     standalone = [
         row
@@ -20,4 +20,4 @@ with job.running(snakemake) as say:
         ours="(Ours)",
     )
     files.write_text(snakemake.output.tex, text)
-    say(f"rendered the published Table {number}")
+    log(f"rendered the published Table {number}")

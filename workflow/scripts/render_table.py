@@ -3,7 +3,7 @@
 from trap2.report.tables.latex import render, zero_shot_averages
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)
     standalone = [row for path in snakemake.input.standalone for row in files.read_csv(path)]
     text = render(
@@ -14,4 +14,4 @@ with job.running(snakemake) as say:
         source=f"Numbers of the {suite} suite, seed {snakemake.params.seed}",
     )
     files.write_text(snakemake.output.tex, text)
-    say(f"rendered Table {number}")
+    log(f"rendered Table {number}")

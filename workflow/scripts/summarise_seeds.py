@@ -3,8 +3,8 @@
 from trap2.report.tables.seeds import over_seeds
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     tables = [files.read_csv(path) for path in snakemake.input.tables]
     columns, rows = over_seeds(snakemake.wildcards.suite, snakemake.params.seeds, tables)
     files.write_csv(snakemake.output.table, columns, rows)
-    say(f"{len(tables)} seeds, {len(rows)} rows")
+    log(f"{len(tables)} seeds, {len(rows)} rows")

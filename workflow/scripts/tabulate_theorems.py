@@ -2,12 +2,12 @@
 
 from trap2.report.figures.points import rounded
 from trap2.report.notes import add_closing_notes, add_notes
-from trap2.report.tables.theorems import damage_rows, scaling_rows, statement
+from trap2.report.tables.theorems import degradation_rows, scaling_rows, statement
 from trap2.runtime import files, job
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     records = [files.read_json(path) for path in snakemake.input.curvature]
-    scaling, damage = scaling_rows(records), damage_rows(records)
+    scaling, damage = scaling_rows(records), degradation_rows(records)
     text = statement(scaling, damage, records[0]["images"])
     for rows, path in (
         (scaling, snakemake.output.scaling),
@@ -17,4 +17,4 @@ with job.running(snakemake) as say:
         columns = add_notes(list(rows[0]), shown, records)
         files.write_csv(path, columns, shown)
     files.write_text(snakemake.output.statement, add_closing_notes(text, shown))
-    say(text)
+    log(text)

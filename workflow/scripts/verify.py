@@ -25,11 +25,11 @@ def published_copies() -> dict:
     return {path: {"sha256": digest} for path, digest in recorded.items() if Path(path).exists()}
 
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     manifest = manifest_files(*map(Path, snakemake.params.manifests)) | published_copies()
     found = list(provenance.problems(manifest))
     for problem in found:
-        say(problem)
+        log(problem)
         print(problem, file=sys.stderr)
     if found:
         raise files.FileError(f"{len(found)} of {len(manifest)} files do not match, see above")

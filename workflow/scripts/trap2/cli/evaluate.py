@@ -66,7 +66,7 @@ def evaluate(
     """
     from trap2.cli.inputs import Base, digests
     from trap2.data.prepared import open_task
-    from trap2.evaluation.scale_sweep import scale_profile
+    from trap2.evaluation.scale_sweep import sweep_scale
     from trap2.models.clip.classifier import score
     from trap2.models.clip.heads import read_head
     from trap2.models.clip.tower import load_tower
@@ -76,19 +76,19 @@ def evaluate(
 
     if scales and update is None:
         raise click.UsageError("--scale: only with --update; the base model has no scale")
-    model = Base(base)
-    task, task_files = model.task(data, split)
-    head = read_head(model.head(task))
+    base_model = Base(base)
+    task, task_files = base_model.task(data, split)
+    head = read_head(base_model.head(task))
     place = chosen_device(device, threads)
-    tower = load_tower(model.tower, model.backbone, place)
+    model = load_tower(base_model.weights, base_model.backbone, place)
     images = open_task(task_files, task, split)
     how: dict[str, Any] = {"batch_size": batch_size, "device": place}
     if update is None:
-        scores = [score_record(score(tower, head, logit_scale, images, **how))]
+        scores = [score_record(score(model, head, logit_scale, images, **how))]
     else:
-        delta = load_update(update, model.tower)
-        scores = scale_profile(
-            tower, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
+        delta = load_update(update, base_model.weights)
+        scores = sweep_scale(
+            model, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
         )
     for found in scores:
         where = f"s = {found['s']:g}" if update else "zero-shot"
@@ -97,5 +97,5 @@ def evaluate(
             f"{found['loss']:.4f} ({found['count']} images)"
         )
     if output is not None:
-        record = {"backbone": model.name, "task": task, "split": split, "scores": scores}
+        record = {"backbone": base_model.name, "task": task, "split": split, "scores": scores}
         files.write_json(output, record | {"updates": digests([update] if update else [])})

@@ -26,7 +26,7 @@ class Base:
         return self.folder.resolve().name
 
     @property
-    def tower(self) -> str:
+    def weights(self) -> str:
         """The file of W0."""
         return str(self.folder / "tower.safetensors")
 

@@ -9,7 +9,7 @@ import click
 from trap2.cli.evaluate import evaluate
 from trap2.cli.merge import merge
 from trap2.cli.protect import protect
-from trap2.cli.sweep import sweep
+from trap2.cli.search import search
 from trap2.cli.train import train
 from trap2.runtime.interruption import Interrupted
 
@@ -33,5 +33,5 @@ def main() -> None:
     """
 
 
-for _command in (train, protect, merge, evaluate, sweep):
+for _command in (train, protect, merge, evaluate, search):
     main.add_command(_command)

@@ -18,7 +18,7 @@ from trap2.cli.options import base_option, merge_options, output_folder_option, 
     type=float,
     default=1.0,
     show_default=True,
-    help="s in W0 + s·M; trap2 sweep finds the best.",
+    help="s in W0 + s·M; trap2 search finds the best.",
 )
 @output_folder_option("model.safetensors, the merged tower, and its record merge.json")
 def merge(
@@ -53,15 +53,15 @@ def merge(
 
     refuse_to_replace(output / "merge.json", "a merge")
     complete = check_options(method, options)
-    model = Base(base)
+    base_model = Base(base)
     sources = digests(updates)
-    tower = load_tower(model.tower, model.backbone, torch.device("cpu"))
-    merger = Merger([load_update(folder, model.tower) for folder in updates], space)
-    with AppliedUpdate(tower, merger.merge(method, **complete)) as applied:
+    model = load_tower(base_model.weights, base_model.backbone, torch.device("cpu"))
+    merger = Merger([load_update(folder, base_model.weights) for folder in updates], space)
+    with AppliedUpdate(model, merger.merge(method, **complete)) as applied:
         applied.set(coefficient)
-        FullUpdate(tower).save(output)
+        FullUpdate(model).save(output)
     record = {
-        "backbone": model.name,
+        "backbone": base_model.name,
         "merge_method": method,
         "merge_space": space,
         "options": complete,

@@ -63,8 +63,8 @@ def protect(
 
     refuse_to_replace(output / "update.json", "an update")
     record = record_of(update)
-    model = Base(base)
-    task, task_files = model.task(data, "val", "test")
+    base_model = Base(base)
+    task, task_files = base_model.task(data, "val", "test")
     if record["task"] != task:
         raise files.FileError(f"{update} is an update of {record['task']}, and --data is {task}")
     protection = record.get("protection", "unprotected")
@@ -73,21 +73,21 @@ def protect(
             f"{update} is protected already ({protection}); give the unprotected update"
         )
     protect.protect(
-        tower=model.tower,
-        head=model.head(task),
+        model=base_model.weights,
+        head=base_model.head(task),
         data=task_files,
         source=update,
         folder=output,
         names={
-            "backbone": model.name,
-            "release": release_of(update),
+            "backbone": base_model.name,
+            "release_format": release_of(update),
             "task": task,
             "protection": defense,
         },
-        backbone=model.backbone,
+        backbone=base_model.backbone,
         logit_scale=logit_scale,
         batch_size=batch_size,
         seed=seed,
         device=chosen_device(device, threads),
-        say=click.echo,
+        log=click.echo,
     )

@@ -66,12 +66,12 @@ def _settings(function: Any) -> Any:
 @output_folder_option("the update and its record update.json")
 @click.option(
     "--lambda",
-    "weight",
+    "lambda_",
     type=float,
     help="λ of the TRAP² objective (Eq. 9); without it the update is unprotected.",
 )
 @click.option(
-    "--release",
+    "--release-format",
     type=click.Choice(["lora", "full"]),
     default="lora",
     show_default=True,
@@ -85,8 +85,8 @@ def train(
     base: Path,
     data: Path,
     output: Path,
-    weight: float | None,
-    release: str,
+    lambda_: float | None,
+    release_format: str,
     logit_scale: float,
     seed: int,
     device: str,
@@ -112,31 +112,31 @@ def train(
     refuse_to_replace(output / "update.json", "an update")
     objective = _given(OBJECTIVE, settings)
     adapter = _given(ADAPTER, settings)
-    if weight is None and objective:
+    if lambda_ is None and objective:
         raise click.UsageError(f"{_flags(objective)}: only with --lambda, the TRAP² objective")
-    if release == "full" and adapter:
+    if release_format == "full" and adapter:
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
-    model = Base(base)
-    task, task_files = model.task(data, "train", "val", "test")
+    base_model = Base(base)
+    task, task_files = base_model.task(data, "train", "val", "test")
     form: dict[str, Any] = {"optimisation": _given(OPTIMISATION, settings)}
     finetune(
-        tower=model.tower,
-        head=model.head(task),
+        model=base_model.weights,
+        head=base_model.head(task),
         data=task_files,
         folder=output,
         names={
-            "backbone": model.name,
-            "release": release,
+            "backbone": base_model.name,
+            "release_format": release_format,
             "task": task,
-            "protection": "unprotected" if weight is None else "trap2",
+            "protection": "unprotected" if lambda_ is None else "trap2",
         },
-        backbone=model.backbone,
-        release=form | ({"adapter": adapter} if release == "lora" else {}),
-        trap2=None if weight is None else Trap2(weight, **objective),
+        backbone=base_model.backbone,
+        training=form | ({"adapter": adapter} if release_format == "lora" else {}),
+        trap2=None if lambda_ is None else Trap2(lambda_, **objective),
         logit_scale=logit_scale,
         seed=seed,
         device=chosen_device(device, threads),
-        say=click.echo,
+        log=click.echo,
     )
 
 

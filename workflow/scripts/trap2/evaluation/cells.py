@@ -61,13 +61,13 @@ def is_whole(cell: Mapping[str, Any]) -> bool:
     return cell.get("digest") == cell_key(content)
 
 
-def sweep_cell(
+def search_cell(
     scorer: Scorer, merger: Merger, method: str, options: Mapping[str, Any], search: Search
 ) -> dict[str, Any]:
     """Merge, search the coefficient on validation, and read the test split once.
 
     Args:
-        scorer: the base tower with the tasks to score it on; it holds W0 again afterwards.
+        scorer: the base model with the tasks to score it on; it holds W0 again afterwards.
         merger: the updates, encoded in one space.
         method: a merging method of that space.
         options: the method's configured options.
@@ -80,7 +80,7 @@ def sweep_cell(
     complete = check_options(method, options)
     grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
     trace: list[dict[str, Any]] = []
-    with _Merged(scorer.tower, merger, method) as merged:
+    with _Merged(scorer.model, merger, method) as merged:
 
         def evaluate(s: float, tried: Mapping[str, Any]) -> float:
             merged.set(s, tried)
@@ -109,10 +109,10 @@ def sweep_cell(
 
 
 class _Merged(AbstractContextManager["_Merged"]):
-    """The tower at W0 + s·M(options), merging anew only when the options change."""
+    """The model at W0 + s·M(options), merging anew only when the options change."""
 
-    def __init__(self, tower: nn.Module, merger: Merger, method: str) -> None:
-        self.tower, self.merger, self.method = tower, merger, method
+    def __init__(self, model: nn.Module, merger: Merger, method: str) -> None:
+        self.model, self.merger, self.method = model, merger, method
         self.options: dict[str, Any] | None = None
         self.applied: AppliedUpdate | None = None
 
@@ -121,7 +121,7 @@ class _Merged(AbstractContextManager["_Merged"]):
             self._restore()
             self.options = dict(options)
             merged = self.merger.merge_layers(self.method, **options)
-            self.applied = AppliedUpdate(self.tower, merged)
+            self.applied = AppliedUpdate(self.model, merged)
         self.applied.set(s)
 
     def _restore(self) -> None:
@@ -139,10 +139,10 @@ def data_cell(
     method: str,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Merge with the samples and score the merged tower at s = 1 on both splits.
+    """Merge with the samples and score the merged model at s = 1 on both splits.
 
     Args:
-        scorer: the base tower with the tasks to score it on; it holds W0 again afterwards.
+        scorer: the base model with the tasks to score it on; it holds W0 again afterwards.
         inputs: one list of batches a task (:func:`proxy_batches`).
         updates: one a task, in the order of the scorer's tasks.
         method: a key of :data:`DATA_METHODS`.
@@ -154,15 +154,15 @@ def data_cell(
     """
     entry = DATA_METHODS[method]
     found = merge_with_inputs(
-        scorer.tower,
-        lora_targets(scorer.tower),
+        scorer.model,
+        lora_targets(scorer.model),
         inputs,
         updates,
         chain=entry.chain,
         weighting=entry.weighting,
         **options,
     )
-    with AppliedUpdate(scorer.tower, found.merged) as applied:
+    with AppliedUpdate(scorer.model, found.merged) as applied:
         applied.set(1.0)
         value = scorer.normalised_accuracy()
         test = scorer.scores("test")

@@ -62,12 +62,12 @@ def _twice_differentiable() -> Iterator[None]:
 
 
 def along(
-    tower: nn.Module, origin: Weights, direction: Weights, loss: TaskLoss, u: float
+    model: nn.Module, origin: Weights, direction: Weights, loss: TaskLoss, u: float
 ) -> Derivatives:
     """The loss and its two derivatives in u at the weights origin + u·direction.
 
     Args:
-        tower: the model; weights that ``origin`` does not name are its own.
+        model: the model; weights that ``origin`` does not name are its own.
         origin: weights at u = 0, by name.
         direction: V, with the same names and shapes.
         loss: the task's loss.
@@ -78,7 +78,7 @@ def along(
         with _twice_differentiable():
             point = torch.tensor(u, device=images.device, dtype=images.dtype, requires_grad=True)
             weights = {name: origin[name] + point * direction[name] for name in origin}
-            value = loss.total(torch.func.functional_call(tower, weights, (images,)), labels)
+            value = loss.total(torch.func.functional_call(model, weights, (images,)), labels)
             (slope,) = torch.autograd.grad(value, point, create_graph=True)
             (curvature,) = torch.autograd.grad(slope, point)
         for k, part in enumerate((value, slope, curvature)):
@@ -86,12 +86,12 @@ def along(
     return Derivatives(*(total / loss.count for total in sums))
 
 
-def gradient_norm(tower: nn.Module, weights: Weights, loss: TaskLoss) -> float:
+def gradient_norm(model: nn.Module, weights: Weights, loss: TaskLoss) -> float:
     """‖∇L‖_F with respect to the named weights, at those weights."""
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
     for images, labels in loss.batches:
         with torch.enable_grad():
-            value = loss.total(torch.func.functional_call(tower, leaves, (images,)), labels)
+            value = loss.total(torch.func.functional_call(model, leaves, (images,)), labels)
             (value / loss.count).backward()
     squares = (
         leaf.grad.double().square().sum() for leaf in leaves.values() if leaf.grad is not None

@@ -50,16 +50,16 @@ def frobenius_norm(update: Mapping[str, LowRank]) -> float:
     return math.sqrt(max(squares, 0.0))
 
 
-def sweep_pair(
-    tower: nn.Module, protected: Update, unprotected: Update, measure: Callable[[], Any]
+def mix_pair(
+    model: nn.Module, protected: Update, unprotected: Update, measure: Callable[[], Any]
 ) -> dict[str, Any]:
     """One ordered pair: the path between the two updates, and their merge at 0.8.
 
     Args:
-        tower: holds W0, and holds it again afterwards.
+        model: holds W0, and holds it again afterwards.
         protected: ΔW_κ, at β = 0.
         unprotected: ΔW_τ, at β = 1.
-        measure: scores the tower with the weights that it holds when called.
+        measure: scores the model with the weights that it holds when called.
 
     Returns:
         ``distance`` ‖ΔW_τ − ΔW_κ‖_F; ``path``, a ``beta`` and a ``score`` each, at the weights
@@ -67,14 +67,14 @@ def sweep_pair(
     """
     secant = combination(unprotected, protected, 1.0, -1.0)
     path = []
-    with AppliedUpdate(tower, dense_layers(protected)) as start:
+    with AppliedUpdate(model, dense_layers(protected)) as start:
         start.set(1.0)
-        with AppliedUpdate(tower, dense_layers(secant)) as along:
+        with AppliedUpdate(model, dense_layers(secant)) as along:
             for beta in BETAS:
                 along.set(beta)
                 path.append({"beta": beta, "score": measure()})
     both = combination(protected, unprotected, 1.0, 1.0)
-    with AppliedUpdate(tower, dense_layers(both)) as merged:
+    with AppliedUpdate(model, dense_layers(both)) as merged:
         merged.set(PAIR_SCALE)
         score = measure()
     return {"distance": frobenius_norm(secant), "path": path, "merged": score}

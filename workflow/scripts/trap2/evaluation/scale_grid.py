@@ -8,7 +8,7 @@ def averaging_counts(tasks: int) -> list[int]:
     return list(range(1, max(tasks, 8) + 1))
 
 
-def profile_grid(tasks: int) -> list[float]:
+def scale_grid(tasks: int) -> list[float]:
     """All scales to score: 0 … 2 for Figure 2, finer around the nominal scale, and 1/N."""
     coarse = [round(0.1 * k, 10) for k in range(21)]
     fine = [0.85, 0.95, 1.05, 1.15]

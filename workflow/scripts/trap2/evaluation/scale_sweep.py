@@ -16,8 +16,8 @@ from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import Update
 
 
-def scale_profile(
-    tower: nn.Module,
+def sweep_scale(
+    model: nn.Module,
     update: Update,
     scales: Iterable[float],
     *,
@@ -30,25 +30,25 @@ def scale_profile(
     """Score an update at several scales.
 
     Args:
-        tower: the base W0, on ``device``; it holds W0 again afterwards.
+        model: the base W0, on ``device``; it holds W0 again afterwards.
         update: ΔW.
         scales: values of s.
         head: zero-shot head (C, d).
         split: images and labels.
         logit_scale: factor on the cosines in the loss.
         batch_size: images a forward pass.
-        device: where the tower lives.
+        device: where the model lives.
 
     Returns:
         A record a scale, with ``s``.
 
     Raises:
-        UpdateError: the update does not fit the tower.
+        UpdateError: the update does not fit the model.
     """
     records = []
-    with AppliedUpdate(tower, Merger([update]).merge("TA")) as applied:
+    with AppliedUpdate(model, Merger([update]).merge("TA")) as applied:
         for s in scales:
             applied.set(s)
-            result = score(tower, head, logit_scale, split, batch_size=batch_size, device=device)
+            result = score(model, head, logit_scale, split, batch_size=batch_size, device=device)
             records.append({"s": s} | score_record(result))
     return records

@@ -21,7 +21,7 @@ from trap2.runtime.seeding import numpy_generator
 
 @dataclass(frozen=True)
 class Task:
-    """What evaluating a merged tower on one task needs.
+    """What evaluating a merged model on one task needs.
 
     Attributes:
         head: zero-shot head (C, d).
@@ -64,19 +64,19 @@ def open_tasks(
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores one tower on several tasks."""
+    """Scores one model on several tasks."""
 
-    tower: nn.Module
+    model: nn.Module
     tasks: Mapping[str, Task]
     logit_scale: float
     batch_size: int
     device: torch.device
 
     def scores(self, split: str) -> dict[str, Score]:
-        """The tower, with the weights it holds now, on every task's split."""
+        """The model, with the weights it holds now, on every task's split."""
         return {
             name: score(
-                self.tower,
+                self.model,
                 task.head,
                 self.logit_scale,
                 task.val if split == "val" else task.test,

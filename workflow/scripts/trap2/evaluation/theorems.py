@@ -71,7 +71,7 @@ def down_scaling(
 
 
 @dataclass(frozen=True)
-class CrossDamage:
+class CrossDegradation:
     """Theorem A.4 for one task of one pair.
 
     Attributes:
@@ -126,14 +126,14 @@ def weighted_curvature(second_derivative: Callable[[float], float]) -> tuple[flo
     return float(fine), float(abs(fine - coarse))
 
 
-def cross_damage(
+def cross_degradation(
     distance: float,
     epsilon: float,
     slope: float,
     integral: tuple[float, float],
     loss_at_adapter: float,
     loss_at_average: float,
-) -> CrossDamage:
+) -> CrossDegradation:
     """Theorem A.4 from what was measured on φ(γ) = L_κ(ΔW_κ + γ·V/2).
 
     Args:
@@ -149,4 +149,4 @@ def cross_damage(
     mu_hvp, error = (8 * value / distance**2 for value in integral)
     mu_profile = 8 * (measured - slope) / distance**2
     bound = mu_profile / 8 * distance**2 - epsilon / 2 * distance
-    return CrossDamage(distance, epsilon, slope, mu_hvp, error, mu_profile, bound, measured)
+    return CrossDegradation(distance, epsilon, slope, mu_hvp, error, mu_profile, bound, measured)

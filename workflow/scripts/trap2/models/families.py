@@ -19,8 +19,8 @@ class Family:
         name: in configurations and messages.
         prefix: how the names of its models begin, open_clip's or timm's; empty for open_clip's own
             vision transformer.
-        adapted: full names, in the tower, of the linear layers that are adapted (Appendix D.3).
-        blocks: full names of the tower's repeated parts.
+        adapted: full names, in the model, of the linear layers that are adapted (Appendix D.3).
+        blocks: full names of the model's repeated parts.
         attention: whether it has q, k, v and out projections in which a post-hoc defense can
             hide its transform.
     """

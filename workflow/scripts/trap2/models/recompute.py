@@ -1,4 +1,4 @@
-"""Gradient checkpointing of a tower whose weights depend on the scale of its update.
+"""Gradient checkpointing of a model whose weights depend on the scale of its update.
 
 A checkpointed block keeps only its input for the backward pass and is computed again there.  By
 then open_clip's own switch would find the weights at another scale than in the forward pass, since
@@ -35,21 +35,21 @@ class _Plain(nn.Module):
         return type(self.block).forward(self.block, *inputs, **named)
 
 
-def checkpoint_blocks(tower: nn.Module) -> nn.Module:
-    """Checkpoint every block of a vision tower, in place; an adapter may be attached later.
+def recompute_blocks(model: nn.Module) -> nn.Module:
+    """Checkpoint every block of a vision model, in place; an adapter may be attached later.
 
     Function, gradients, names and random draws stay what they are.  A training step needs the
     memory of one block's activations, and about a third more time.
 
     Args:
-        tower: from :func:`trap2.models.clip.tower.vision_tower`.
+        model: from :func:`trap2.models.clip.tower.vision_tower`.
 
     Returns:
-        The same tower.
+        The same model.
     """
-    for block in blocks(tower):
+    for block in blocks(model):
         block.forward = partial(_checkpointed, _Plain(block))
-    return tower
+    return model
 
 
 def _checkpointed(plain: _Plain, *inputs: Any, **named: Any) -> Any:

@@ -30,7 +30,7 @@ randomness, to the layers that are released."""
 
 
 class NotApplicable(ValueError):
-    """A defense that has nothing to act on in a model or release; the message says why."""
+    """A defense that has nothing to act on in a model or release format; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Defense:
         name: in configurations and paths.
         title: in the tables.
         paper: where it comes from.
-        release: the updates that it takes: adapters (``lora``, low-rank factors ΔW by layer) or
-            whole checkpoints (``full``, all weights W).
+        release_format: the updates that it takes: adapters (``lora``, low-rank factors ΔW by
+            layer) or whole checkpoints (``full``, all weights W).
         protect: what it does; leaves its arguments as they are.
         transform: the distribution that it draws from, for the record.
         needs_attention: whether it acts on attention projections.
@@ -51,7 +51,7 @@ class Defense:
     name: str
     title: str
     paper: str
-    release: str
+    release_format: str
     protect: Protect
     transform: Callable[[], Transform] | None = None
     needs_attention: bool = True
@@ -127,19 +127,19 @@ DEFENSES: dict[str, Defense] = {
 _RELEASES = {"lora": "adapters", "full": "whole checkpoints"}
 
 
-def objection(name: str, release: str, family: str) -> str | None:
+def not_applicable(name: str, release_format: str, family: str) -> str | None:
     """Why a defense does not apply to a backbone's updates; None where it does.
 
     Args:
         name: a key of :data:`DEFENSES`.
-        release: ``lora`` or ``full``.
+        release_format: ``lora`` or ``full``.
         family: the backbone's, a key of :data:`trap2.models.families.FAMILIES`.
     """
     defense = DEFENSES[name]
-    if release != defense.release:
+    if release_format != defense.release_format:
         return (
-            f"{defense.title} ({name}) transforms {_RELEASES[defense.release]}, not "
-            + (_RELEASES[release])
+            f"{defense.title} ({name}) transforms {_RELEASES[defense.release_format]}, not "
+            + (_RELEASES[release_format])
         )
     if defense.needs_attention and not FAMILIES[family].attention:
         return without_attention(defense, f"a {family} backbone")

@@ -33,7 +33,7 @@ def transform_attention(
 
     Args:
         transform: the distribution of T.
-        weights: all the tower's parameters W by name.
+        weights: all the model's parameters W by name.
         heads: attention modules and their numbers of heads.
         draws: gives the generators.
 

@@ -18,7 +18,7 @@ def permute_hidden_units(weights: Weights, base: Weights, heads: Heads) -> dict[
     """Reorder every MLP's hidden units to be as far from the pretrained weights as can be.
 
     Args:
-        weights: all the tower's parameters W by name.
+        weights: all the model's parameters W by name.
         base: W0 by name.
         heads: attention modules; the MLPs are those of their blocks.
 

@@ -13,7 +13,7 @@ from trap2.protection.catalogue import (
     DEFENSES,
     Defense,
     NotApplicable,
-    objection,
+    not_applicable,
     without_attention,
 )
 from trap2.protection.checkpoints import Weights
@@ -53,7 +53,7 @@ def protect_checkpoint(
 
     Args:
         name: a key of :data:`trap2.protection.catalogue.DEFENSES`, of a defense of checkpoints.
-        weights: all the tower's parameters W by name.
+        weights: all the model's parameters W by name.
         base: W0 by name, of the same parameters.
         heads: attention modules and their numbers of heads.
         seed: the configuration's; with name, task and layer it decides every draw.
@@ -82,10 +82,10 @@ def _draws(seed: int, name: str, task: str) -> Draws:
     return partial(numpy_generator, seed, "protect", name, task)
 
 
-def _defense(name: str, release: str, heads: Heads) -> Defense:
+def _defense(name: str, release_format: str, heads: Heads) -> Defense:
     if name not in DEFENSES:
         raise ValueError(f"unknown post-hoc defense {name!r}; known: {', '.join(DEFENSES)}")
-    reason = objection(name, release, "vit")
+    reason = not_applicable(name, release_format, "vit")
     if reason is None and DEFENSES[name].needs_attention and not heads:
         reason = without_attention(DEFENSES[name], "this backbone")
     if reason is not None:

@@ -26,7 +26,7 @@ from trap2.updates.trainable import FullUpdate
 
 def protect(
     *,
-    tower: str,
+    model: str,
     head: str,
     data: list[str],
     source: Path,
@@ -37,34 +37,34 @@ def protect(
     batch_size: int,
     seed: int,
     device: torch.device,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Protect an unprotected update; write its files and ``update.json`` into ``folder``.
 
     Args:
-        tower: the file of W0.
+        model: the file of W0.
         head: the task's zero-shot head.
         data: the task's prepared files, validation and test.
         source: the folder of the unprotected update.
         folder: where the protected update goes.
-        names: suite, backbone, release, task and protection, copied into the record.
+        names: suite, backbone, release_format, task and protection, copied into the record.
         backbone: the suite's settings of the backbone.
         logit_scale: factor on the cosines in the recorded loss.
         batch_size: images a forward pass.
         seed: the configuration's seed.
         device: where to score; the protection itself is computed on the CPU in float64.
-        say: receives progress.
+        log: receives progress.
 
     Raises:
         NotApplicable: the backbone has no attention, or the defense takes other updates.
     """
-    base = load_tower(tower, backbone, torch.device("cpu"))
-    write = _write_adapter if names["release"] == "lora" else _write_checkpoint
+    base = load_tower(model, backbone, torch.device("cpu"))
+    write = _write_adapter if names["release_format"] == "lora" else _write_checkpoint
     module = write(base, source, folder, names["protection"], seed, names["task"]).to(device)
     scores = {}
     for split in ("val", "test"):
         scores[split] = _score(module, head, data, names["task"], split, logit_scale, batch_size)
-        say(f"{split} accuracy {scores[split].accuracy:.2f} %")
+        log(f"{split} accuracy {scores[split].accuracy:.2f} %")
     defense = DEFENSES[names["protection"]]
     record = {
         **names,

@@ -34,14 +34,14 @@ class Transform(Protocol):
         """One T, (width, width), float64."""
 
 
-def attention_heads(tower: nn.Module) -> dict[str, int]:
-    """The attention modules of a vision tower with their numbers of heads, in model order.
+def attention_heads(model: nn.Module) -> dict[str, int]:
+    """The attention modules of a vision model with their numbers of heads, in model order.
 
-    Empty for a tower without attention (ConvNeXt).
+    Empty for a model without attention (ConvNeXt).
     """
     return {
         name: module.heads
-        for name, module in tower.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, SeparateAttention)
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class Trap2:
     """The settings of Eq. 8 and 9.
 
     Attributes:
-        weight: λ ≥ 0, the trade-off between standalone utility and sensitivity to scaling.
+        lambda_: λ ≥ 0, the trade-off between standalone utility and sensitivity to scaling.
         weighting: the name of w(s) in :data:`WEIGHTINGS`.
         s_min: the smallest off-nominal scale, 0 < s_min < 1 − delta.
         s_max: the largest off-nominal scale, s_max > 1 + delta.
@@ -32,15 +33,15 @@ class Trap2:
         ValueError: a setting is out of its range.
     """
 
-    weight: float
+    lambda_: float
     weighting: str = "1/s"
     s_min: float = 0.05
     s_max: float = 2.0
     delta: float = 0.05
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ValueError(f"λ is {self.weight}; it must be a number ≥ 0")
+        if not (math.isfinite(self.lambda_) and self.lambda_ >= 0):
+            raise ValueError(f"λ is {self.lambda_}; it must be a number ≥ 0")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"w(s) is '{self.weighting}'; it must be one of {list(WEIGHTINGS)}")
         if not 0 < self.delta < 1:
@@ -53,6 +54,11 @@ class Trap2:
             raise ValueError(
                 f"s_max is {self.s_max}; it must exceed 1 + delta = {1 + self.delta:g}"
             )
+
+    def record(self) -> dict[str, Any]:
+        """The settings as records hold them, λ under ``lambda``."""
+        settings = asdict(self)
+        return {"lambda": settings.pop("lambda_"), **settings}
 
     def draw_scale(self, generator: np.random.Generator) -> float:
         """One s ~ Unif([s_min, 1 − δ] ∪ [1 + δ, s_max]) (Algorithm 1, line 6).
@@ -69,7 +75,7 @@ class Trap2:
 
     def off_nominal_weight(self, s: float) -> float:
         """λ · w(s), the factor of the off-nominal loss in Eq. 9."""
-        return self.weight * WEIGHTINGS[self.weighting](s)
+        return self.lambda_ * WEIGHTINGS[self.weighting](s)
 
 
 def accumulate_gradient(
@@ -92,7 +98,7 @@ def accumulate_gradient(
     Returns:
         The nominal and the unweighted off-nominal loss (nan where it is not computed).
     """
-    if trap2 is None or trap2.weight == 0:
+    if trap2 is None or trap2.lambda_ == 0:
         nominal = loss_at(1.0)
         (share * nominal).backward()
         return nominal.item(), math.nan

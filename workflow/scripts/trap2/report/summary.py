@@ -36,7 +36,7 @@ def summary(
         alone = {r["protection"]: float(r["average"]) for r in table1 if r["backbone"] == backbone}
         merged = {r["protection"]: r for r in table2 if r["backbone"] == backbone}
         lines += ["", backbone, *_backbone_lines(alone, merged)]
-        chosen = ", ".join(f"{task} {weight:g}" for task, weight in lambdas[backbone].items())
+        chosen = ", ".join(f"{task} {lambda_:g}" for task, lambda_ in lambdas[backbone].items())
         lines.append(f"  λ of TRAP²:    {chosen}")
     lines += ["", "Where it is:"]
     width = max(map(len, places))

@@ -56,7 +56,7 @@ REASONS = (
         r"CUDA out of memory|OutOfMemoryError",
         "the GPU's memory is too small for a batch",
         "lower micro_batch_size (training) or evaluation_batch_size in the suite, or set "
-        "gradient_checkpointing: true on the backbone",
+        "recompute: true on the backbone",
     ),
     Reason(
         r"promised a GPU|this job sees no GPU|no NVIDIA driver",

@@ -72,14 +72,14 @@ def _teller(snakemake: Any) -> Callable[[str], None]:
     shown = time.monotonic()
     name = " ".join((snakemake.rule, *map(str, dict(snakemake.wildcards).values())))
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         nonlocal shown
         LOG.info(line)
         if time.monotonic() - shown >= TERMINAL_SECONDS:
             shown = time.monotonic()
             print(f"    {name}: {line.splitlines()[0]}", file=sys.stderr, flush=True)
 
-    return say
+    return log
 
 
 @contextmanager

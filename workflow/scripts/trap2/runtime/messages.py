@@ -6,6 +6,13 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
+RENAMED = {
+    "releases": "release_formats",
+    "gradient_checkpointing": "recompute",
+    "sweeps": "settings",
+}
+"""Keys of earlier versions' configurations by what they are called now."""
+
 
 def message(source: str, problems: list[str]) -> str:
     """All problems of one file, a line each."""
@@ -35,6 +42,9 @@ def describe(error: Any) -> str:
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(value) - set(known))
         where = f"{key}." if error.path else ""
+        now = RENAMED.get(unknown[0])
+        if now in known:
+            return f"{where}{unknown[0]} is now called {now}. Rename the key"
         return choice(f"{where}{unknown[0]}", unknown[0], known, "a known key")
     if rule == "required":
         missing = [name for name in allowed if name not in value]

@@ -9,7 +9,7 @@ from typing import Any
 Suite = Mapping[str, Any]
 
 
-SWEEPS: dict[str, str] = {
+SETTINGS: dict[str, str] = {
     "lambda": "λ",
     "weighting": "w(s)",
     "range": "Range of s",
@@ -36,54 +36,54 @@ class Variant:
 
     Attributes:
         label: the value as figures print it.
-        weight: λ.
+        lambda_: λ.
         trap2: what differs from the suite's objective.
         adapter: what differs from the suite's adapter.
     """
 
     label: str
-    weight: float
+    lambda_: float
     trap2: Mapping[str, Any] = field(default_factory=dict)
     adapter: Mapping[str, Any] = field(default_factory=dict)
 
 
-def variants(suite: Suite, sweep: str) -> dict[str, Variant]:
+def variants(suite: Suite, setting: str) -> dict[str, Variant]:
     """The values of a sweep, in the configured order, by the text that stands in paths.
 
     Args:
         suite: its settings.
-        sweep: a key of :data:`SWEEPS`.
+        setting: a key of :data:`SETTINGS`.
     """
     settings = suite["ablations"]
-    weight = settings["lambda"]
+    lambda_ = settings["lambda"]
     found: dict[str, Variant] = {}
-    for value in settings["sweeps"].get(sweep, []):
-        if sweep == "lambda":
+    for value in settings["settings"].get(setting, []):
+        if setting == "lambda":
             found[repr(float(value))] = Variant(f"{value:g}", float(value))
-        elif sweep == "weighting":
-            found[_WEIGHTINGS[value]] = Variant(value, weight, {"weighting": value})
-        elif sweep == "range":
+        elif setting == "weighting":
+            found[_WEIGHTINGS[value]] = Variant(value, lambda_, {"weighting": value})
+        elif setting == "range":
             low, high = map(float, value)
             changed = {"s_min": low, "s_max": high}
-            found[f"{low!r}-{high!r}"] = Variant(f"[{low:g}, {high:g}]", weight, changed)
-        elif sweep == "delta":
+            found[f"{low!r}-{high!r}"] = Variant(f"[{low:g}, {high:g}]", lambda_, changed)
+        elif setting == "delta":
             changed = {"delta": float(value)}
-            found[repr(float(value))] = Variant(f"{value:g}", weight, changed)
-        elif sweep == "rank":
+            found[repr(float(value))] = Variant(f"{value:g}", lambda_, changed)
+        elif setting == "rank":
             # α = r keeps the nominal scale at 1 (Appendix D.3).
-            found[str(value)] = Variant(str(value), weight, {}, {"rank": value, "alpha": value})
+            found[str(value)] = Variant(str(value), lambda_, {}, {"rank": value, "alpha": value})
         else:
-            found[value.lower()] = Variant(value, weight, {}, _FORMS[value])
+            found[value.lower()] = Variant(value, lambda_, {}, _FORMS[value])
     return found
 
 
 def is_own(suite: Suite, variant: Variant) -> bool:
     """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
     trap2 = suite["trap2"]
-    adapter = _FORMS["LoRA"] | suite["releases"]["lora"].get("adapter", {})
+    adapter = _FORMS["LoRA"] | suite["release_formats"]["lora"].get("adapter", {})
     return trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
 
 
-def swept_tasks(suite: Suite) -> list[str]:
+def ablated_tasks(suite: Suite) -> list[str]:
     """The tasks on which the sweeps are trained; the figures' task by default."""
     return suite["ablations"].get("tasks", [suite["figures"]["task"]])

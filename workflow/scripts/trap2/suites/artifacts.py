@@ -1,4 +1,4 @@
-"""Which backbone and release each table and figure shows, and why one cannot be made.
+"""Which backbone and release format each table and figure shows, and why one cannot be made.
 
 The paper's numbering holds for every suite.  Where a suite lacks what a table needs, the table is
 made all the same and says why it is empty; a figure has nothing to draw and ends the run.
@@ -24,13 +24,13 @@ class Table:
     Attributes:
         kind: its layout: ``standalone``, ``merging``, ``data``, ``correlation``, ``complete`` or
             ``complete-data``.
-        release: ``lora`` or ``full``.
+        release_format: ``lora`` or ``full``.
         family: the backbones that it shows, ``vit`` or ``convnext``; all if empty.
         position: which of them, from 0; all if None.
     """
 
     kind: str
-    release: str
+    release_format: str
     family: str = ""
     position: int | None = None
 
@@ -63,7 +63,10 @@ NAMES = (
 """The files of ``results/`` that can be asked for by name, ablations aside."""
 
 
-_RELEASES = {"lora": "adapters (releases.lora)", "full": "whole checkpoints (releases.full)"}
+_SHOWN = {
+    "lora": "adapters (release_formats.lora)",
+    "full": "whole checkpoints (release_formats.full)",
+}
 
 
 _FAMILIES = {"": "backbone", "vit": "ViT backbone", "convnext": "ConvNeXt backbone"}
@@ -84,14 +87,14 @@ def unknown_name(name: str) -> str | None:
 def table_backbones(suite: Suite, number: int) -> list[str]:
     """The backbones of a table, in the suite's order; none if the table does not apply."""
     table = TABLES[number]
-    release = suite["releases"].get(table.release)
-    if release is None:
+    release_format = suite["release_formats"].get(table.release_format)
+    if release_format is None:
         return []
-    found = [name for name in release["backbones"] if _fits(suite, name, table.family)]
+    found = [name for name in release_format["backbones"] if _fits(suite, name, table.family)]
     return found if table.position is None else found[table.position :][:1]
 
 
-def table_objection(name: str, suite: Suite, number: int) -> str | None:
+def table_not_applicable(name: str, suite: Suite, number: int) -> str | None:
     """Why a suite has no such table; None where it has one.
 
     Args:
@@ -100,41 +103,44 @@ def table_objection(name: str, suite: Suite, number: int) -> str | None:
         number: the paper's number of the table, a key of :data:`TABLES`.
     """
     table = TABLES[number]
-    if table.release not in suite["releases"]:
+    if table.release_format not in suite["release_formats"]:
         return (
-            f"Table {number} shows {_RELEASES[table.release]}, and the suite '{name}' trains none"
+            f"Table {number} shows {_SHOWN[table.release_format]}, and the suite '{name}' trains "
+            "none"
         )
     if not table_backbones(suite, number):
         which = _ORDINALS[table.position or 0]
         return (
-            f"Table {number} shows the {which} {_FAMILIES[table.family]} of releases."
-            f"{table.release}, and the suite '{name}' has none"
+            f"Table {number} shows the {which} {_FAMILIES[table.family]} of release_formats."
+            f"{table.release_format}, and the suite '{name}' has none"
         )
     if table.kind == "correlation":
-        return figure_objection(name, suite)
+        return figure_not_applicable(name, suite)
     return None
 
 
 def unreleased(name: str, number: int) -> str:
     """Why a table cannot be made from released checkpoints that lack its release format."""
     return (
-        f"Table {number} shows {_RELEASES[TABLES[number].release]}, and the released checkpoints "
-        f"of '{name}' have none; set checkpoints: train to make them"
+        f"Table {number} shows {_SHOWN[TABLES[number].release_format]}, and the released "
+        f"checkpoints of '{name}' have none; set checkpoints: train to make them"
     )
 
 
-def figure_objection(name: str, suite: Suite) -> str | None:
+def figure_not_applicable(name: str, suite: Suite) -> str | None:
     """Why a suite has no figures; None where it has them.
 
     All figures show TRAP² adapters of one backbone.
     """
     backbone = suite["figures"]["backbone"]
-    if "lora" not in suite["releases"]:
-        return f"the figures show adapters (releases.lora), and the suite '{name}' trains none"
-    if backbone not in suite["releases"]["lora"]["backbones"]:
+    if "lora" not in suite["release_formats"]:
+        return (
+            f"the figures show adapters (release_formats.lora), and the suite '{name}' trains none"
+        )
+    if backbone not in suite["release_formats"]["lora"]["backbones"]:
         return (
             f"the figures show adapters on figures.backbone = {backbone}, and the suite '{name}' "
-            "trains none there; add it to releases.lora.backbones or name another"
+            "trains none there; add it to release_formats.lora.backbones or name another"
         )
     if "trap2" not in suite["protections"]:
         return f"the figures show TRAP², which is none of the protections of '{name}'"

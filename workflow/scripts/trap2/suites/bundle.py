@@ -55,7 +55,7 @@ def holds(path: str) -> bool:
     return name in read_manifest(name.split("/", 1)[0])["files"]
 
 
-def releases(suite: str) -> set[str]:
+def release_formats(suite: str) -> set[str]:
     """The release formats (``lora``, ``full``) that a suite's bundle has updates in."""
     records = (Path(name) for name in read_manifest(suite)["files"])
     return {record.parts[2] for record in records if record.name == "update.json"}
@@ -87,7 +87,7 @@ def digest(suite: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def objection(name: str, suite: Mapping[str, Any], seed: int) -> str | None:
+def not_applicable(name: str, suite: Mapping[str, Any], seed: int) -> str | None:
     """Why a suite as configured now cannot use its released checkpoints, or ``None``."""
     released = read_manifest(name)["configuration"]
     was = {"seed": released["seed"]} | {key: released["suite"][key] for key in BINDING}

@@ -14,7 +14,7 @@ from typing import Any
 
 from trap2.data.catalogue import load_catalogue
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, objection
+from trap2.protection.catalogue import DEFENSES, not_applicable
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 
@@ -116,17 +116,18 @@ def _ablation_problems(suite: Mapping[str, Any]) -> Iterator[str]:
     for task in settings.get("tasks", []):
         if task not in suite["tasks"]:
             yield choice("ablations.tasks", task, suite["tasks"], "a task of this suite")
-    for low, high in settings["sweeps"].get("range", []):
+    for low, high in settings["settings"].get("range", []):
         if not low < 1 - trap2["delta"] < 1 + trap2["delta"] < high:
             yield (
-                f"ablations.sweeps.range has [{low}, {high}]; it must reach below 1 - trap2.delta "
-                f"= {1 - trap2['delta']:g} and above 1 + trap2.delta = {1 + trap2['delta']:g}"
+                f"ablations.settings.range has [{low}, {high}]; it must reach below 1 - "
+                f"trap2.delta = {1 - trap2['delta']:g} and above 1 + trap2.delta = "
+                f"{1 + trap2['delta']:g}"
             )
-    for delta in settings["sweeps"].get("delta", []):
+    for delta in settings["settings"].get("delta", []):
         if not trap2["s_min"] < 1 - delta < 1 + delta < trap2["s_max"]:
             yield (
-                f"ablations.sweeps.delta has {delta}; 1 - δ and 1 + δ must lie between trap2.s_min "
-                f"= {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
+                f"ablations.settings.delta has {delta}; 1 - δ and 1 + δ must lie between "
+                f"trap2.s_min = {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
             )
 
 
@@ -212,8 +213,8 @@ def _open_clip_configurations() -> dict[str, Path]:
 
 
 def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
-    for release, settings in suite["releases"].items():
-        where = f"releases.{release}"
+    for release_format, settings in suite["release_formats"].items():
+        where = f"release_formats.{release_format}"
         for backbone in settings["backbones"]:
             if backbone not in suite["backbones"]:
                 known = list(suite["backbones"])
@@ -228,7 +229,7 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
                 f"{settings['optimisation']['micro_batch_size']}; it must not exceed batch_size = "
                 f"{batch}"
             )
-        if release == "full" and "adapter" in settings:
+        if release_format == "full" and "adapter" in settings:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
 
 
@@ -239,8 +240,8 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
             yield choice("merging.protections", name, [*DEFENSES, "trap2"], "a protection")
     try:
         updates = [
-            (release, family_of(suite["backbones"][backbone]["architecture"]))
-            for release, settings in suite["releases"].items()
+            (release_format, family_of(suite["backbones"][backbone]["architecture"]))
+            for release_format, settings in suite["release_formats"].items()
             for backbone in settings["backbones"]
             if backbone in suite["backbones"]
         ]
@@ -248,7 +249,9 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         return  # a backbone of no family, which has been said
     for name in suite["protections"]:
         if name in DEFENSES:
-            reasons = [objection(name, release, family) for release, family in updates]
+            reasons = [
+                not_applicable(name, release_format, family) for release_format, family in updates
+            ]
             if None not in reasons:
                 found = "; ".join(dict.fromkeys(filter(None, reasons)))
                 yield f"protections: '{name}' applies to no update here: {found}. Remove it"

@@ -85,8 +85,8 @@ def load_suite(
     if protections is not None and isinstance(content, Mapping):
         content = {**content, "protections": protections}
     suite = checked(content, "suite.schema.yaml", source)
-    for release in suite["releases"].values():
-        release.setdefault("backbones", list(suite["backbones"]))
+    for release_format in suite["release_formats"].values():
+        release_format.setdefault("backbones", list(suite["backbones"]))
     problems = list(_suite_problems(suite, catalogue))
     if problems:
         raise ConfigurationError(message(source, problems))

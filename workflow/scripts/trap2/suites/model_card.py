@@ -14,8 +14,8 @@ def model_card(record: Mapping[str, Any]) -> str:
         "unprotected": "fine-tuned without protection",
         "trap2": "fine-tuned with the TRAP² objective",
     }.get(protection, f"protected after training by {record.get('title', protection)}")
-    weight = (record.get("trap2") or {}).get("weight")
-    details = "" if weight is None else f", λ = {weight}, chosen on validation"
+    lambda_ = (record.get("trap2") or {}).get("lambda")
+    details = "" if lambda_ is None else f", λ = {lambda_}, chosen on validation"
     return f"""---
 library_name: peft
 license: mit

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, objection
+from trap2.protection.catalogue import DEFENSES, not_applicable
 
 
 def lambda_text(value: float) -> str:
@@ -14,15 +14,15 @@ def lambda_text(value: float) -> str:
     return repr(float(value))
 
 
-def lambdas_of(suite: Mapping[str, Any], release: str, task: str) -> list[str]:
+def lambdas_of(suite: Mapping[str, Any], release_format: str, task: str) -> list[str]:
     """The λ grid of one task, as path texts."""
-    settings = suite["releases"][release]
+    settings = suite["release_formats"][release_format]
     grid = settings["task_lambdas"].get(task, settings["lambdas"])
     return [lambda_text(value) for value in grid]
 
 
-def protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> list[str]:
-    """What a suite compares on one backbone in one release, the unprotected update first.
+def protections_of(suite: Mapping[str, Any], release_format: str, backbone: str) -> list[str]:
+    """What a suite compares on one backbone in one release format, the unprotected update first.
 
     A post-hoc defense that does not apply there is left out, as the paper's tables do.
     """
@@ -32,12 +32,14 @@ def protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> lis
         *(
             name
             for name in suite["protections"]
-            if name not in DEFENSES or objection(name, release, family) is None
+            if name not in DEFENSES or not_applicable(name, release_format, family) is None
         ),
     ]
 
 
-def merged_protections_of(suite: Mapping[str, Any], release: str, backbone: str) -> list[str]:
+def merged_protections_of(
+    suite: Mapping[str, Any], release_format: str, backbone: str
+) -> list[str]:
     """Which of :func:`protections_of` are merged; the unprotected update always is."""
     merged = ["unprotected", *suite["merging"].get("protections", suite["protections"])]
-    return [name for name in protections_of(suite, release, backbone) if name in merged]
+    return [name for name in protections_of(suite, release_format, backbone) if name in merged]

@@ -13,7 +13,7 @@ from trap2.data.prepared import notes, open_task
 from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import load_tower
 from trap2.models.layers import lora_targets
-from trap2.models.recompute import checkpoint_blocks
+from trap2.models.recompute import recompute_blocks
 from trap2.models.scoring import score_record
 from trap2.protection.trap2 import Trap2
 from trap2.runtime import device as devices
@@ -31,12 +31,12 @@ def workflow_arguments(snakemake: Any) -> dict[str, Any]:
     """What every training rule gives :func:`finetune`, from a script's ``snakemake`` object."""
     given = snakemake.params
     return {
-        "tower": snakemake.input.tower,
+        "model": snakemake.input.model,
         "head": snakemake.input.head,
         "data": list(snakemake.input.data),
         "folder": Path(snakemake.output[0]).parent,
         "backbone": given.backbone,
-        "release": given.release,
+        "training": given.training,
         "logit_scale": given.logit_scale,
         "seed": given.seed,
         "device": devices.device(given.device, snakemake.threads),
@@ -45,42 +45,42 @@ def workflow_arguments(snakemake: Any) -> dict[str, Any]:
 
 def finetune(
     *,
-    tower: str,
+    model: str,
     head: str,
     data: list[str],
     folder: Path,
     names: Mapping[str, str],
     backbone: Mapping[str, Any],
-    release: Mapping[str, Any],
+    training: Mapping[str, Any],
     trap2: Trap2 | None,
     logit_scale: float,
     seed: int,
     device: torch.device,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Train an update and write its files and ``update.json`` into ``folder``.
 
     Args:
-        tower: the file of W0.
+        model: the file of W0.
         head: the task's zero-shot head.
         data: the task's prepared files, all three splits.
         folder: where the update goes.
-        names: suite, backbone, release, task, protection and what else the record is to say.
+        names: suite, backbone, release_format, task, protection and what else the record is to say.
         backbone: the suite's settings of the backbone.
-        release: the suite's settings of the release: ``optimisation`` and ``adapter``.
+        training: the suite's settings of the release format: ``optimisation`` and ``adapter``.
         trap2: the objective; ``None`` for an unprotected update.
         logit_scale: factor on the cosines in the loss.
         seed: the configuration's seed.
         device: where to compute.
-        say: receives progress.
+        log: receives progress.
     """
     task = names["task"]
     train, val, test = (open_task(data, task, split) for split in ("train", "val", "test"))
     # The run's name leaves protection and λ out: all updates of a task start from the same
     # adapter and see the same batches, so that they differ by the objective alone.
-    run = "/".join(("finetune", names["backbone"], names["release"], task))
-    update = _attach(tower, backbone, names["release"], release, seed_of(seed, run), device)
-    settings = Optimisation(**release["optimisation"])
+    run = "/".join(("finetune", names["backbone"], names["release_format"], task))
+    update = _attach(model, backbone, names["release_format"], training, seed_of(seed, run), device)
+    settings = Optimisation(**training["optimisation"])
     trainer = Trainer(
         update,
         Problem(train, val, read_head(head), logit_scale),
@@ -89,7 +89,7 @@ def finetune(
         seed=seed,
         run=run,
         device=device,
-        say=say,
+        log=log,
     )
     checkpoint = folder / ".resume.safetensors"
     progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
@@ -99,8 +99,8 @@ def finetune(
         **names,
         "seed": seed,
         "optimisation": asdict(settings),
-        "adapter": _adapter_record(names["release"], release),
-        "trap2": None if trap2 is None else asdict(trap2),
+        "adapter": _adapter_record(names["release_format"], training),
+        "trap2": None if trap2 is None else trap2.record(),
         "logit_scale": logit_scale,
         "best_step": progress.best_step,
         "steps": progress.step,
@@ -115,27 +115,29 @@ def finetune(
     files.write_json(folder / "update.json", record)
     # Not before: a job that is killed while it scores must not train anew.
     checkpoint.unlink(missing_ok=True)
-    say(f"test accuracy {tested.accuracy:.2f} %")
+    log(f"test accuracy {tested.accuracy:.2f} %")
 
 
 def _attach(
     path: str,
     backbone: Mapping[str, Any],
-    form: str,
-    release: Mapping[str, Any],
+    release_format: str,
+    training: Mapping[str, Any],
     seed: int,
     device: torch.device,
 ) -> TrainableUpdate:
-    tower = load_tower(path, backbone, device)
-    if backbone.get("gradient_checkpointing", False):
-        checkpoint_blocks(tower)
-    if form == "full":
-        return FullUpdate(tower)
-    settings = AdapterSettings(**release.get("adapter", {}))
-    update = LoraUpdate(tower, lora_targets(tower), settings, seed)
+    model = load_tower(path, backbone, device)
+    if backbone.get("recompute", False):
+        recompute_blocks(model)
+    if release_format == "full":
+        return FullUpdate(model)
+    settings = AdapterSettings(**training.get("adapter", {}))
+    update = LoraUpdate(model, lora_targets(model), settings, seed)
     update.module.to(device)
     return update
 
 
-def _adapter_record(form: str, release: Mapping[str, Any]) -> dict[str, Any] | None:
-    return asdict(AdapterSettings(**release.get("adapter", {}))) if form == "lora" else None
+def _adapter_record(release_format: str, training: Mapping[str, Any]) -> dict[str, Any] | None:
+    return (
+        asdict(AdapterSettings(**training.get("adapter", {}))) if release_format == "lora" else None
+    )

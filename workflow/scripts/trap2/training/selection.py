@@ -25,7 +25,7 @@ def select_lambda(accuracies: Mapping[float, float], reference: float, tolerance
     if not accuracies:
         raise ValueError("no candidate: the λ grid of this task is empty")
     floor = reference * (1 - tolerance / 100)
-    kept = [weight for weight, accuracy in accuracies.items() if accuracy >= floor]
+    kept = [lambda_ for lambda_, accuracy in accuracies.items() if accuracy >= floor]
     if kept:
         return max(kept)
-    return max(accuracies, key=lambda weight: (accuracies[weight], weight))
+    return max(accuracies, key=lambda lambda_: (accuracies[lambda_], lambda_))

@@ -124,7 +124,7 @@ class Trainer:
         seed: int,
         run: str,
         device: torch.device,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         """Prepare a run.
 
@@ -136,10 +136,10 @@ class Trainer:
             seed: the configuration's seed.
             run: the run's name; with the seed it decides every random draw.
             device: where the update lives.
-            say: receives a line of progress every few seconds.
+            log: receives a line of progress every few seconds.
         """
         self.update, self.problem, self.settings, self.trap2 = update, problem, settings, trap2
-        self.seed, self.run, self.device, self.say = seed, run, device, say
+        self.seed, self.run, self.device, self.log = seed, run, device, log
         self.progress = Progress()
         self.optimiser = torch.optim.AdamW(
             update.parameters(),
@@ -166,7 +166,7 @@ class Trainer:
         """
         if checkpoint is not None and checkpoint.exists():
             self._resume(checkpoint)
-        clock = _Clock(self.progress, self.settings, self.say)
+        clock = _Clock(self.progress, self.settings, self.log)
         saved = time.monotonic()
         self.update.module.train()
         with noticing_sigterm() as asked_to_end:
@@ -248,7 +248,7 @@ class Trainer:
         progress.history.append(
             {"step": progress.step, "val_accuracy": result.accuracy, "val_loss": result.loss}
         )
-        self.say(f"step {progress.step}: validation accuracy {result.accuracy:.2f} %")
+        self.log(f"step {progress.step}: validation accuracy {result.accuracy:.2f} %")
         if result.accuracy > progress.best_accuracy + self.settings.improvement:
             progress.best_accuracy, progress.best_step = result.accuracy, progress.step
             progress.stale = 0
@@ -264,20 +264,20 @@ class Trainer:
             tensors |= {f"optimiser.{i}.{n}": torch.as_tensor(v) for n, v in moments.items()}
         metadata = {"run": self._identity(), "progress": json.dumps(asdict(self.progress))}
         files.write_tensors(path, tensors, metadata)
-        self.say(f"step {self.progress.step}: wrote {path.name}, a killed job resumes from here")
+        self.log(f"step {self.progress.step}: wrote {path.name}, a killed job resumes from here")
 
     def _identity(self) -> str:
-        trap2 = None if self.trap2 is None else asdict(self.trap2)
+        trap2 = None if self.trap2 is None else self.trap2.record()
         return json.dumps([self.seed, self.run, asdict(self.settings), trap2], sort_keys=True)
 
     def _resume(self, path: Path) -> None:
         try:
             tensors, metadata = files.read_tensors(path), files.read_metadata(path)
         except files.FileError as error:
-            self.say(f"{error} Starting afresh instead")
+            self.log(f"{error} Starting afresh instead")
             return
         if metadata.get("run") != self._identity():
-            self.say(f"{path.name} is of a run with other settings; starting afresh")
+            self.log(f"{path.name} is of a run with other settings; starting afresh")
             return
         self.update.load_state(_part(tensors, "now."))
         self.best = {n: t.to(self.device) for n, t in _part(tensors, "best.").items()}
@@ -287,7 +287,7 @@ class Trainer:
                 n: t if n == "step" else t.to(self.device) for n, t in moments.items()
             }
         self.progress = Progress(**json.loads(metadata["progress"]))
-        self.say(f"resuming from step {self.progress.step}")
+        self.log(f"resuming from step {self.progress.step}")
 
 
 def _part(tensors: dict[str, Any], prefix: str) -> dict[str, torch.Tensor]:
@@ -298,9 +298,9 @@ class _Clock:
     """Counts a run's seconds over interruptions and says how far it is."""
 
     def __init__(
-        self, progress: Progress, settings: Optimisation, say: Callable[[str], None]
+        self, progress: Progress, settings: Optimisation, log: Callable[[str], None]
     ) -> None:
-        self.progress, self.settings, self.say = progress, settings, say
+        self.progress, self.settings, self.log = progress, settings, log
         self.first_step = progress.step
         self.started = self.counted = self.spoke = time.monotonic()
 
@@ -312,7 +312,7 @@ class _Clock:
         step, steps = self.progress.step, self.settings.steps
         speed = (step - self.first_step) / (now - self.started)
         off = "" if math.isnan(losses[1]) else f", off-nominal {losses[1]:.3f}"
-        self.say(
+        self.log(
             f"step {step}/{steps}: loss {losses[0]:.3f}{off}, "
             f"{speed * self.settings.batch_size:.0f} images/s, "
             f"at most {(steps - step) / speed:.0f} s left"

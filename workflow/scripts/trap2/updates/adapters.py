@@ -48,7 +48,7 @@ def write_adapter(
 
     Args:
         folder: where ``adapter_model.safetensors`` and ``adapter_config.json`` go.
-        factors: for each adapted weight's name in the tower (``….q_proj.weight``) the pair B
+        factors: for each adapted weight's name in the model (``….q_proj.weight``) the pair B
             (d_out, r), A (r, d_in), of one rank r ≥ 1 in all layers.
 
     Raises:
@@ -116,7 +116,7 @@ def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tens
     """Read a PEFT LoRA adapter without PEFT.
 
     Returns:
-        For each adapted weight's name in the tower (``….q_proj.weight``) the pair B
+        For each adapted weight's name in the model (``….q_proj.weight``) the pair B
         (d_out, r), A (r, d_in), with the adapter's nominal scale folded into B, so that
         ΔW = BA.
 
@@ -137,7 +137,7 @@ def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[s
 
     Args:
         folder: the adapter.
-        weights: W0 of every adapted layer, by its name in the tower.
+        weights: W0 of every adapted layer, by its name in the model.
 
     Returns:
         For each adapted weight's name ΔW = m (W0 + BA) / ‖W0 + BA‖ − W0, with the norm of each

@@ -14,7 +14,7 @@ from trap2.updates.delta import UpdateError
 class AppliedUpdate:
     """A context in which a model's weights can be set to W0 + s·ΔW, and after which they are W0.
 
-        with AppliedUpdate(tower, merged) as applied:
+        with AppliedUpdate(model, merged) as applied:
             for s in (0.1, 0.2):
                 applied.set(s)
 

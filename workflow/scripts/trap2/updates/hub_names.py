@@ -37,7 +37,7 @@ SELECTION_KEYS = ("layers_to_transform", "layers_pattern", "exclude_modules")
 
 
 def to_hugging_face(layer: str) -> str:
-    """The name in ``transformers.CLIPModel`` of a layer of an open_clip ViT's vision tower.
+    """The name in ``transformers.CLIPModel`` of a layer of an open_clip ViT's vision model.
 
     Raises:
         ValueError: the layer has no counterpart there (ConvNeXt's have none).
@@ -52,16 +52,16 @@ def to_hugging_face(layer: str) -> str:
 
 
 def from_hugging_face(layer: str) -> str:
-    """The name in an open_clip ViT's vision tower of a layer of ``transformers.CLIPModel``.
+    """The name in an open_clip ViT's vision model of a layer of ``transformers.CLIPModel``.
 
     Raises:
-        ValueError: the layer has no counterpart in the vision tower.
+        ValueError: the layer has no counterpart in the vision model.
     """
     own = {theirs: ours for ours, theirs in LAYERS.items()}
     found = HUGGING_FACE.fullmatch(layer)
     if found is None or found[2] not in own:
         raise ValueError(
-            f"'{layer}' is no attention or MLP layer of CLIP's vision tower; an adapter can be "
+            f"'{layer}' is no attention or MLP layer of CLIP's vision model; an adapter can be "
             f"imported whose layers are all named vision_model.encoder.layers.N.* with * one of "
             f"{', '.join(own)}"
         )
@@ -88,12 +88,12 @@ def import_adapter(source: str | Path, target: str | Path) -> None:
     """Write an adapter with Hugging Face's names under the workflow's.
 
     Args:
-        source: folder of a PEFT LoRA adapter on ``transformers.CLIPModel``'s vision tower.
+        source: folder of a PEFT LoRA adapter on ``transformers.CLIPModel``'s vision model.
         target: folder to write to; :func:`trap2.updates.stored.load_update` reads it.
 
     Raises:
         FileError: the adapter cannot be read, is not plain LoRA, or adapts other layers too, for
-            instance the text tower's.
+            instance the text model's.
     """
     _rename(Path(source), Path(target), from_hugging_face)
 

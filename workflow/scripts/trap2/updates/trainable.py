@@ -24,7 +24,7 @@ class TrainableUpdate(Protocol):
         """The tensors to optimise."""
 
     def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
-        """The tower's output (batch, d) at the weights W0 + s·ΔW (Eq. 5)."""
+        """The model's output (batch, d) at the weights W0 + s·ΔW (Eq. 5)."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """The update's tensors by name, detached but not copied."""
@@ -37,15 +37,15 @@ class TrainableUpdate(Protocol):
 
 
 class LoraUpdate:
-    """ΔW = BA, or DoRA's ΔW, on the given linear layers of a vision tower, through PEFT."""
+    """ΔW = BA, or DoRA's ΔW, on the given linear layers of a vision model, through PEFT."""
 
     def __init__(
-        self, tower: nn.Module, targets: list[str], settings: AdapterSettings, seed: int
+        self, model: nn.Module, targets: list[str], settings: AdapterSettings, seed: int
     ) -> None:
-        """Attach a fresh adapter (B = 0) to ``tower``, in place.
+        """Attach a fresh adapter (B = 0) to ``model``, in place.
 
         Args:
-            tower: the frozen base.
+            model: the frozen base.
             targets: full names of the ``nn.Linear`` modules to adapt.
             settings: the adapter's form.
             seed: seeds the initial A.
@@ -55,7 +55,7 @@ class LoraUpdate:
         self.config = _configuration(settings, targets)
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(seed, "lora initialisation"))
-            self.module: nn.Module = get_peft_model(tower, self.config)
+            self.module: nn.Module = get_peft_model(model, self.config)
         from peft.tuners.lora import LoraLayer
 
         self._layers: list[Any] = [m for m in self.module.modules() if isinstance(m, LoraLayer)]
@@ -113,14 +113,14 @@ class LoraUpdate:
 
 
 class FullUpdate:
-    """ΔW_t = W_t − W0 for every parameter of the vision tower (paper, Section 5)."""
+    """ΔW_t = W_t − W0 for every parameter of the vision model (paper, Section 5)."""
 
-    def __init__(self, tower: nn.Module) -> None:
-        """Make every parameter of ``tower`` trainable, in place; its weights now are W0."""
-        self.module = tower
-        for parameter in tower.parameters():
+    def __init__(self, model: nn.Module) -> None:
+        """Make every parameter of ``model`` trainable, in place; its weights now are W0."""
+        self.module = model
+        for parameter in model.parameters():
             parameter.requires_grad_(True)
-        self._base = {n: p.detach().clone() for n, p in tower.named_parameters()}
+        self._base = {n: p.detach().clone() for n, p in model.named_parameters()}
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
@@ -143,5 +143,5 @@ class FullUpdate:
                 parameter.copy_(state[name])
 
     def save(self, folder: str | Path) -> None:
-        """Write all the tower's parameters W_t as ``model.safetensors``."""
+        """Write all the model's parameters W_t as ``model.safetensors``."""
         files.write_tensors(Path(folder) / CHECKPOINT_FILE, self.state())

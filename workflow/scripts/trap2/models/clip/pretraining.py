@@ -57,7 +57,7 @@ def pretrain(
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     seed: int,
-    progress: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Train a CLIP from random weights with CLIP's loss on clean renderings of the tasks' images.
 
@@ -72,7 +72,7 @@ def pretrain(
         batch_size: image-caption pairs a step.
         learning_rate: AdamW's peak learning rate.
         seed: the configuration's seed.
-        progress: receives a line now and then.
+        log: receives a line now and then.
 
     Returns:
         The model's state dict, and metrics: ``parameters`` (of the vision tower), ``loss`` (the
@@ -90,9 +90,9 @@ def pretrain(
         torch.manual_seed(seed_of(seed, "pretrain", "weights"))
         clip = build_clip(architecture)
         data = _captioned(clip, tasks, images, seed)
-        loss = _fit(clip, data, steps, batch_size, learning_rate, seed, progress)
+        loss = _fit(clip, data, steps, batch_size, learning_rate, seed, log)
     accuracy = {task: _clean_accuracy(clip, task, seed) for task in tasks}
-    progress(f"zero-shot on clean validation images: {accuracy}")
+    log(f"zero-shot on clean validation images: {accuracy}")
     metrics = {
         "parameters": sum(p.numel() for p in clip.visual.parameters()),
         "loss": loss,
@@ -145,7 +145,7 @@ def _fit(
     batch_size: int,
     peak: float,
     seed: int,
-    progress: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> float:
     """Train in place; the mean loss of the last :data:`REPORT_EVERY` steps."""
     matrices = [p for p in clip.parameters() if p.ndim >= 2]
@@ -182,7 +182,7 @@ def _fit(
             clip.logit_scale.clamp_(0.0, math.log(MAX_LOGIT_SCALE))
         losses.append(loss.item())
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
-            progress(f"step {step + 1} of {steps}: loss {np.mean(losses[-REPORT_EVERY:]):.3f}")
+            log(f"step {step + 1} of {steps}: loss {np.mean(losses[-REPORT_EVERY:]):.3f}")
     clip.eval()
     return float(np.mean(losses[-REPORT_EVERY:]))
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from trap2.report.figures import style
 from trap2.report.names import task_title
 from trap2.report.tables.rows import mean, merge_average
-from trap2.suites.ablations import SWEEPS
+from trap2.suites.ablations import SETTINGS
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ def ablation_rows(record: Mapping[str, Any]) -> list[Row]:
     """
     plain = record["unprotected"]
     return [
-        {"suite": record["suite"], "backbone": record["backbone"], "sweep": record["sweep"]}
+        {"suite": record["suite"], "backbone": record["backbone"], "sweep": record["setting"]}
         | {"value": record["labels"][found["value"]], "task": found["task"]}
         | {"standalone": found["standalone"], "unprotected_standalone": found["unprotected"]}
         | {"merged": merge_average(found["cell"]), "unprotected_merged": merge_average(plain)}
@@ -68,7 +68,7 @@ def ablation_figure(rows: Sequence[Row], about: str) -> Figure:
         level = mean(row[reference] for row in rows)
         axes.axhline(level, color=LINES[column]["color"], linewidth=1, linestyle=":")
     axes.set_xticks(places, values)
-    axes.set_xlabel(SWEEPS[rows[0]["sweep"]])
+    axes.set_xlabel(SETTINGS[rows[0]["sweep"]])
     style.percent_axis(axes)
     figure.legend(loc="outside upper center", ncols=3)
     tasks = ", ".join(dict.fromkeys(task_title(row["task"]) for row in rows))

@@ -13,23 +13,23 @@ from trap2.report.figures import style
 Profile = list[Mapping[str, Any]]
 
 
-def figure2(profiles: Mapping[str, Profile], zero_shot: float, about: str) -> Figure:
+def figure2(sweeps: Mapping[str, Profile], zero_shot: float, about: str) -> Figure:
     """Figure 2: loss and accuracy of one task over the scaling factor s.
 
     Args:
-        profiles: for ``unprotected`` and ``trap2`` the scores at each scale.
+        sweeps: for ``unprotected`` and ``trap2`` the scores at each scale.
         zero_shot: the base model's test accuracy in percent, s = 0.
         about: suite, backbone and task, for the caption.
     """
     figure, (left, right) = style.panels(1, 2, 3.6, 2.9)
-    for protection, profile in profiles.items():
+    for protection, profile in sweeps.items():
         curve = style.CURVES[protection]
         scales = [point["s"] for point in profile]
         left.plot(scales, [point["loss"] for point in profile], **style.marked(curve))
         right.plot(scales, [point["accuracy"] for point in profile], **style.marked(curve))
         _nominal_star(left, profile, "loss", curve["color"])
         _nominal_star(right, profile, "accuracy", curve["color"])
-    base = next(point for point in next(iter(profiles.values())) if point["s"] == 0)
+    base = next(point for point in next(iter(sweeps.values())) if point["s"] == 0)
     for axes, value in ((left, base["loss"]), (right, zero_shot)):
         axes.axvline(1.0, **style.NOMINAL)
         axes.plot(0, value, "o", color="black", markersize=6, label="Zero-shot", zorder=4)

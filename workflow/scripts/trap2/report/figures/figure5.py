@@ -15,7 +15,7 @@ Profile = list[Mapping[str, Any]]
 
 
 def figure5(
-    profiles: Mapping[str, Mapping[str, Profile]],
+    sweeps: Mapping[str, Mapping[str, Profile]],
     zero_shot: Mapping[str, float],
     tasks: list[str],
     about: str,
@@ -23,7 +23,7 @@ def figure5(
     """Figure 5: the uniform-averaging proxy, accuracy at s = 1/N, one panel a task.
 
     Args:
-        profiles: for ``unprotected`` and ``trap2`` the profiles of all tasks.
+        sweeps: for ``unprotected`` and ``trap2`` the sweeps of all tasks.
         zero_shot: the base model's test accuracy in percent, by task.
         tasks: the panels, in order.
         about: suite and backbone, for the caption.
@@ -31,7 +31,7 @@ def figure5(
     figure, panels = style.panels(*style.grid_shape(len(tasks)), 2.0, 2.05)
     counts = averaging_counts(len(tasks))
     for axes, task in zip(panels, tasks, strict=False):
-        for protection, by_task in profiles.items():
+        for protection, by_task in sweeps.items():
             at = {point["s"]: point["accuracy"] for point in by_task[task]}
             axes.plot(counts, [at[1 / n] for n in counts], **style.CURVES[protection])
         axes.axhline(zero_shot[task], **style.ZERO_SHOT)

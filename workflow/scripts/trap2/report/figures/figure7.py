@@ -15,7 +15,7 @@ def figure7(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], about: str)
     """Figure 7: change of the test loss as an update is scaled down, one panel a task.
 
     Args:
-        rows: :func:`trap2.report.figures.points.profile_rows`; scales above 1 are left out.
+        rows: :func:`trap2.report.figures.points.scale_rows`; scales above 1 are left out.
         tasks: the panels, in order.
         about: suite and backbone, for the caption.
     """

@@ -28,7 +28,7 @@ def _facts(record: Record) -> Row:
     return {"suite": record["suite"], "backbone": record["backbone"]}
 
 
-def profile_rows(records: Iterable[Record], tasks: Iterable[str]) -> list[Row]:
+def scale_rows(records: Iterable[Record], tasks: Iterable[str]) -> list[Row]:
     """Figures 2 and 7: every scale of every task's update.
 
     ``delta_loss`` is the test loss at s minus the one at s = 1, in nats.
@@ -36,7 +36,7 @@ def profile_rows(records: Iterable[Record], tasks: Iterable[str]) -> list[Row]:
     rows = []
     for record in records:
         for task in tasks:
-            profile = record["profiles"][task]
+            profile = record["sweeps"][task]
             nominal = next(point["loss"] for point in profile if point["s"] == 1)
             for point in profile:
                 rows.append(
@@ -55,7 +55,7 @@ def averaging_rows(
     rows = []
     for record in records:
         for task in tasks:
-            at = {point["s"]: point["accuracy"] for point in record["profiles"][task]}
+            at = {point["s"]: point["accuracy"] for point in record["sweeps"][task]}
             for count in averaging_counts(len(tasks)):
                 rows.append(
                     _facts(record)

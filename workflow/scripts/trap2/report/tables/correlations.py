@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from trap2.report.tables.rows import facts_of
+
 STATISTICS = {
     "V_norm": "V_norm",
     "dL_mid_mean": "dL_mid.mean",
@@ -66,7 +68,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
 def correlation_rows(record: Mapping[str, Any]) -> list[dict[str, str]]:
     """The rows of Table 6 from one pairs file: two symmetric matrices."""
     statistics = pair_statistics(record["pairs"])
-    facts = {key: record[key] for key in ("suite", "backbone", "release", "protection")}
+    facts = facts_of(record)
     return [
         facts
         | {"correlation": name, "n_pairs": str(len(record["pairs"])), "statistic": row}

@@ -25,6 +25,16 @@ def group(records: Iterable[Mapping[str, Any]], keys: tuple[str, ...]) -> dict[t
     return groups
 
 
+def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a row says of the record that it comes from; the column ``release`` is its format."""
+    return {
+        "suite": record["suite"],
+        "backbone": record["backbone"],
+        "release": record["release_format"],
+        "protection": record["protection"],
+    }
+
+
 def standalone_rows(records: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dict[str, str]]:
     """Tables 1 and 3: test accuracy of each update used alone, a row a protection.
 
@@ -33,13 +43,13 @@ def standalone_rows(records: Iterable[Mapping[str, Any]], tasks: list[str]) -> l
         tasks: the columns.
     """
     rows = []
-    for (suite, backbone, release, protection), members in group(
-        records, ("suite", "backbone", "release", "protection")
+    for (suite, backbone, release_format, protection), members in group(
+        records, ("suite", "backbone", "release_format", "protection")
     ).items():
         accuracy = {record["task"]: record["test"]["accuracy"] for record in members}
         name = "fine-tuned" if protection == "unprotected" else protection
         rows.append(
-            {"suite": suite, "backbone": backbone, "release": release, "protection": name}
+            {"suite": suite, "backbone": backbone, "release": release_format, "protection": name}
             | {task: percent(accuracy[task]) for task in tasks}
             | {"average": percent(mean(accuracy[task] for task in tasks))}
         )
@@ -59,10 +69,15 @@ def merging_rows(merges: Iterable[Mapping[str, Any]], columns: list[str]) -> lis
         columns: ``{method}-{space}`` names.
     """
     rows = []
-    for (suite, backbone, release, protection), members in group(
-        merges, ("suite", "backbone", "release", "protection")
+    for (suite, backbone, release_format, protection), members in group(
+        merges, ("suite", "backbone", "release_format", "protection")
     ).items():
-        row = {"suite": suite, "backbone": backbone, "release": release, "protection": protection}
+        row = {
+            "suite": suite,
+            "backbone": backbone,
+            "release": release_format,
+            "protection": protection,
+        }
         for column in columns:
             averages = [merge_average(merge["cells"][column]) for merge in members]
             row[column] = percent(mean(averages))
@@ -83,7 +98,8 @@ def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dic
         for cell in merge["cells"].values():
             options = cell["options"]
             rows.append(
-                {key: merge[key] for key in CELL_KEYS}
+                facts_of(merge)
+                | {"protected_task": merge["protected_task"]}
                 | {key: cell[key] for key in ("merge_method", "merge_space")}
                 | {"options": ";".join(f"{key}={options[key]}" for key in sorted(options))}
                 | {"coefficient": f"{cell['coefficient']:g}", "seed": str(merge["seed"])}
@@ -104,15 +120,16 @@ def complete_rows(
     Nothing is protected in the unprotected merge: its row has an average alone.
 
     Args:
-        merges: merge files of one release; their cells name ``merge_method`` and ``merge_space``.
+        merges: merge files of one release format; their cells name ``merge_method`` and
+            ``merge_space``.
         tasks: the columns.
         cells: the merges' cells, in the rows' order.
     """
     rows = []
-    for (suite, backbone, release), members in group(
-        merges, ("suite", "backbone", "release")
+    for (suite, backbone, release_format), members in group(
+        merges, ("suite", "backbone", "release_format")
     ).items():
-        facts = {"suite": suite, "backbone": backbone, "release": release}
+        facts = {"suite": suite, "backbone": backbone, "release": release_format}
         for column in cells:
             cell = members[0]["cells"][column]
             cell_facts = {key: cell[key] for key in ("merge_method", "merge_space")}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trap2.report.names import protection_title
+from trap2.report.tables.rows import facts_of
 
 Record = Mapping[str, Any]
 
@@ -16,7 +17,7 @@ Row = dict[str, Any]
 SCALING = ("s", "mu", "epsilon", "bound", "measured")
 
 
-DAMAGE = (
+DEGRADATION = (
     "distance",
     "epsilon",
     "slope",
@@ -31,14 +32,10 @@ DAMAGE = (
 _YES = {True: "yes", False: "no"}
 
 
-def _facts(record: Record) -> Row:
-    return {key: record[key] for key in ("suite", "backbone", "release", "protection")}
-
-
 def scaling_rows(records: Iterable[Record]) -> list[Row]:
     """Theorem A.2, a row an update and scale."""
     return [
-        _facts(record)
+        facts_of(record)
         | {"task": found["task"]}
         | {key: found[key] for key in SCALING}
         | {"premise": _YES[found["premise"]], "guaranteed": _YES[found["bound"] > 0]}
@@ -47,12 +44,12 @@ def scaling_rows(records: Iterable[Record]) -> list[Row]:
     ]
 
 
-def damage_rows(records: Iterable[Record]) -> list[Row]:
+def degradation_rows(records: Iterable[Record]) -> list[Row]:
     """Theorem A.4, a row a pair and task."""
     return [
-        _facts(record)
+        facts_of(record)
         | {key: found[key] for key in ("protected_task", "unprotected_task", "side")}
-        | {key: found[key] for key in DAMAGE}
+        | {key: found[key] for key in DEGRADATION}
         | {"guaranteed": _YES[found["guaranteed"]]}
         for record in records
         for found in record["pairs"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trap2.data.prepared import notes, open_task
-from trap2.evaluation.pairs import PAIR_SCALE, sweep_pair
+from trap2.evaluation.pairs import PAIR_SCALE, mix_pair
 from trap2.models.clip.classifier import score
 from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import load_tower
@@ -13,15 +13,15 @@ from trap2.runtime import files, job
 from trap2.runtime.versions import versions
 from trap2.updates.stored import load_updates
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     params = snakemake.params
     device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
-    tower = load_tower(snakemake.input.tower, params.backbone, device)
+    model = load_tower(snakemake.input.model, params.backbone, device)
     heads = {Path(path).stem: read_head(path) for path in snakemake.input.heads}
     tests = {task: open_task(data, task, "test") for task in params.tasks}
     protected, unprotected = (
-        dict(zip(params.tasks, load_updates(paths, snakemake.input.tower), strict=True))
+        dict(zip(params.tasks, load_updates(paths, snakemake.input.model), strict=True))
         for paths in (snakemake.input.protected, snakemake.input.unprotected)
     )
 
@@ -30,7 +30,7 @@ with job.running(snakemake) as say:
         return {
             side: score_record(
                 score(
-                    tower,
+                    model,
                     heads[task],
                     params.logit_scale,
                     tests[task],
@@ -47,14 +47,14 @@ with job.running(snakemake) as say:
             if first == second:
                 continue
             names = {"protected": first, "unprotected": second}
-            found = sweep_pair(
-                tower, protected[first], unprotected[second], lambda tasks=names: measure(tasks)
+            found = mix_pair(
+                model, protected[first], unprotected[second], lambda tasks=names: measure(tasks)
             )
             pairs.append({f"{side}_task": task for side, task in names.items()} | found)
-            say(f"{first} with {second}: distance {found['distance']:.3f}")
+            log(f"{first} with {second}: distance {found['distance']:.3f}")
     record = {
         **dict(snakemake.wildcards),
-        "release": "lora",
+        "release_format": "lora",
         "scale": PAIR_SCALE,
         "tasks": params.tasks,
         "pairs": pairs,

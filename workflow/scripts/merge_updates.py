@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from trap2.data.prepared import notes
-from trap2.evaluation.cells import Search, cell_key, is_whole, seal, sweep_cell
+from trap2.evaluation.cells import Search, cell_key, is_whole, seal, search_cell
 from trap2.evaluation.tasks import Scorer, open_tasks
 from trap2.merging.merger import Merger
 from trap2.models.clip.tower import load_tower
@@ -34,20 +34,20 @@ def earlier_cells(path: Path) -> dict[str, dict]:
         return {}
 
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     params, names = snakemake.params, dict(snakemake.wildcards)
     output = Path(snakemake.output.merges)
     device = devices.device(params.device, snakemake.threads)
-    tower = load_tower(snakemake.input.tower, params.backbone, device)
+    model = load_tower(snakemake.input.model, params.backbone, device)
     data = list(snakemake.input.data)
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
-    scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
-    updates = load_updates(snakemake.input.updates, snakemake.input.tower)
+    scorer = Scorer(model, tasks, params.logit_scale, params.batch_size, device)
+    updates = load_updates(snakemake.input.updates, snakemake.input.model)
     search = Search(**params.merging["search"])
     record = {
         "suite": names["suite"],
         "backbone": names["backbone"],
-        "release": names["release"],
+        "release_format": names["release_format"],
         "protection": names["protection"],
         "protected_task": names["protected"],
         "tasks": params.tasks,
@@ -76,10 +76,10 @@ with job.running(snakemake) as say:
             started = time.monotonic()
             if space not in mergers:
                 mergers[space] = Merger(updates, space)
-            cell = sweep_cell(scorer, mergers[space], method, options, search)
+            cell = search_cell(scorer, mergers[space], method, options, search)
             cell |= {"merge_method": method, "merge_space": space, "key": key}
             cell = seal(cell | {"seconds": round(time.monotonic() - started, 2)})
-        say(
+        log(
             f"{column}: s = {cell['coefficient']:g}, normalised validation accuracy "
             f"{cell['normalised_val_accuracy']:.2f} %, {cell['seconds']} s"
         )

@@ -1,4 +1,4 @@
-"""``trap2 sweep``: the best a merger can do with some updates."""
+"""``trap2 search``: the best a merger can do with some updates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @batch_size_option
 @logit_scale_option
 @device_options
-def sweep(
+def search(
     base: Path,
     data: tuple[Path, ...],
     updates: tuple[Path, ...],
@@ -76,16 +76,16 @@ def sweep(
 
     \b
     Example:
-      trap2 sweep --base results/demo/ViT-demo \\
+      trap2 search --base results/demo/ViT-demo \\
         --data results/demo/data/digits/32 --data results/demo/data/letters/32 \\
         --update results/demo/ViT-demo/lora/digits/trap2 \\
         --update results/demo/ViT-demo/lora/letters/unprotected \\
         --reference results/demo/ViT-demo/lora/digits/unprotected \\
-        --method TA --output mine/sweep.json
+        --method TA --output mine/search.json
     """
     from trap2.cli.inputs import Base, digests
     from trap2.data.prepared import notes
-    from trap2.evaluation.cells import Search, sweep_cell
+    from trap2.evaluation.cells import Search, search_cell
     from trap2.evaluation.tasks import Scorer, open_tasks
     from trap2.merging.merger import Merger
     from trap2.models.clip.tower import load_tower
@@ -93,19 +93,19 @@ def sweep(
     from trap2.runtime.versions import versions
     from trap2.updates.stored import load_update
 
-    model = Base(base)
-    prepared = dict(model.task(folder, "val", "test") for folder in data)
+    base_model = Base(base)
+    prepared = dict(base_model.task(folder, "val", "test") for folder in data)
     records = _references(list(prepared), updates, references)
     every = [path for paths in prepared.values() for path in paths]
-    heads = [model.head(task) for task in prepared]
+    heads = [base_model.head(task) for task in prepared]
     place = chosen_device(device, threads)
-    tower = load_tower(model.tower, model.backbone, place)
+    model = load_tower(base_model.weights, base_model.backbone, place)
     tasks = open_tasks(prepared, every, heads, records)
-    scorer = Scorer(tower, tasks, logit_scale, batch_size, place)
-    merger = Merger([load_update(folder, model.tower) for folder in updates], space)
-    cell = sweep_cell(scorer, merger, method, options, Search(**search))
+    scorer = Scorer(model, tasks, logit_scale, batch_size, place)
+    merger = Merger([load_update(folder, base_model.weights) for folder in updates], space)
+    cell = search_cell(scorer, merger, method, options, Search(**search))
     record = {
-        "backbone": model.name,
+        "backbone": base_model.name,
         "tasks": list(prepared),
         "merge_method": method,
         "merge_space": space,

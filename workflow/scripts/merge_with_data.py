@@ -12,17 +12,17 @@ from trap2.runtime import files, job
 from trap2.runtime.versions import versions
 from trap2.updates.stored import load_updates
 
-with job.running(snakemake) as say:
+with job.running(snakemake) as log:
     params, names = snakemake.params, dict(snakemake.wildcards)
     device = devices.device(params.device, snakemake.threads)
     data = list(snakemake.input.data)
-    tower = load_tower(snakemake.input.tower, params.backbone, device)
+    model = load_tower(snakemake.input.model, params.backbone, device)
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
-    scorer = Scorer(tower, tasks, params.logit_scale, params.batch_size, device)
-    updates = load_updates(snakemake.input.updates, snakemake.input.tower)
+    scorer = Scorer(model, tasks, params.logit_scale, params.batch_size, device)
+    updates = load_updates(snakemake.input.updates, snakemake.input.model)
     record = {
         **{key: names[key] for key in ("suite", "backbone", "protection")},
-        "release": "lora",
+        "release_format": "lora",
         "protected_task": names["protected"],
         "tasks": params.tasks,
         "seed": params.seed,
@@ -54,5 +54,5 @@ with job.running(snakemake) as say:
             cell["seconds"] = round(time.monotonic() - started, 2)
             record["cells"][column] = cell
             value = cell["normalised_val_accuracy"]
-            say(f"{column}: normalised validation accuracy {value:.2f} %, {cell['seconds']} s")
+            log(f"{column}: normalised validation accuracy {value:.2f} %, {cell['seconds']} s")
     files.write_json(snakemake.output.merges, record)
