@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trap2.models.families import FAMILIES
+from trap2.runtime.errors import Trap2Error
 
 if TYPE_CHECKING:
     from trap2.protection.transforms import Draws, Heads, Transform
@@ -29,7 +30,7 @@ Protect = Callable[["Layers", "Layers", "Heads", "Draws"], dict[str, Any]]
 randomness, to the layers that are released."""
 
 
-class NotApplicable(ValueError):
+class NotApplicable(Trap2Error):
     """A defense that has nothing to act on in a model or release format; the message says why."""
 
 

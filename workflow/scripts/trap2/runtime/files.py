@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from trap2.runtime.errors import Trap2Error
+
 if TYPE_CHECKING:
     import torch
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 SEAL = "digest"
 
 
-class FileError(ValueError):
+class FileError(Trap2Error):
     """A file that cannot be used; the message names its path and what to do about it."""
 
 

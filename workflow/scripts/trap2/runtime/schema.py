@@ -9,12 +9,13 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.messages import describe, message
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(Trap2Error):
     """The configuration cannot be used; the message lists every problem."""
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.files import FileError
 
 
-class UpdateError(ValueError):
+class UpdateError(Trap2Error):
     """Updates that cannot be merged; the message names the layer and what differs."""
 
 
