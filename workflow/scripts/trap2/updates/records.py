@@ -1,0 +1,266 @@
+"""The shapes of the JSON files that the workflow writes: one record a kind of result.
+
+Light, without PyTorch.  A record that is read back from a file is what somebody wrote: the reader
+checks it before it takes it for one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+Number = float | int
+Options = Mapping[str, float | str]
+"""A merging method's options by name."""
+
+
+class ScoreRecord(TypedDict):
+    """One pass over a split: counts, accuracy in percent, mean loss in nats."""
+
+    correct: int
+    count: int
+    accuracy: float
+    loss: float
+
+
+class Circumstances(TypedDict):
+    """What every record says of how it came about; ``suite`` is absent for somebody's own files."""
+
+    suite: NotRequired[str]
+    backbone: str
+    notes: list[str]
+    device: NotRequired[str]
+    versions: NotRequired[dict[str, str]]
+
+
+class ZeroShotRecord(Circumstances):
+    """``heads/{task}.json``: the base model's scores with its zero-shot head."""
+
+    task: str
+    protection: str
+    templates: list[str]
+    val: ScoreRecord
+    test: ScoreRecord
+
+
+class UpdateRecord(Circumstances):
+    """``update.json``: an update's identity, settings and scores alone at scale 1."""
+
+    release_format: str
+    task: str
+    protection: str
+    seed: int
+    logit_scale: float
+    val: ScoreRecord
+    test: ScoreRecord
+
+
+class ValidationRecord(TypedDict):
+    """One validation during training; accuracy in percent, loss in nats."""
+
+    step: int
+    val_accuracy: float
+    val_loss: float
+
+
+# "lambda" is a word of Python's, so this one is not written as a class.
+Trap2Record = TypedDict(
+    "Trap2Record",
+    {"lambda": float, "weighting": str, "s_min": float, "s_max": float, "delta": float},
+)
+"""The settings of the objective (Eq. 8 and 9)."""
+
+
+class TrainedRecord(UpdateRecord):
+    """The record of an update that was trained; ``setting`` and ``value`` are an ablation's."""
+
+    optimisation: dict[str, Number]
+    adapter: dict[str, Number] | None
+    trap2: Trap2Record | None
+    best_step: int
+    steps: int
+    history: list[ValidationRecord]
+    seconds: float
+    setting: NotRequired[str]
+    value: NotRequired[str]
+
+
+class ProtectedRecord(UpdateRecord):
+    """The record of an update that was protected after training, with the one it was made from."""
+
+    title: str
+    paper: str
+    parameters: dict[str, Number | str]
+    unprotected: UpdateRecord
+
+
+class TracePoint(TypedDict):
+    """One value that a search tried; ``options`` where they are searched too."""
+
+    s: float
+    value: float
+    options: NotRequired[Options]
+
+
+class FoundCell(TypedDict):
+    """One merge and its scores.
+
+    ``coefficient``, ``trace`` and ``val`` are of a merge whose coefficient was searched;
+    ``paper`` and ``coefficients`` (every task's share, by layer) of one that saw data.
+    """
+
+    options: Options
+    normalised_val_accuracy: float
+    test: dict[str, ScoreRecord]
+    val: NotRequired[dict[str, ScoreRecord]]
+    coefficient: NotRequired[float]
+    trace: NotRequired[list[TracePoint]]
+    paper: NotRequired[str]
+    coefficients: NotRequired[dict[str, dict[str, float]]]
+
+
+class CellRecord(FoundCell):
+    """A cell of Table 2: a merge under its method and space.
+
+    ``key`` says what it depends on, ``digest`` seals its content.
+    """
+
+    merge_method: str
+    merge_space: str
+    seconds: float
+    key: NotRequired[str]
+    digest: NotRequired[str]
+
+
+class MergeRecord(Circumstances):
+    """``merges/{protection}/{protected}.json``: one set of updates, merged in every way."""
+
+    release_format: str
+    protection: str
+    protected_task: str
+    tasks: list[str]
+    seed: int
+    samples: NotRequired[int]
+    cells: dict[str, CellRecord]
+
+
+class Sides(TypedDict):
+    """A model's scores on the two tasks of a pair."""
+
+    protected: ScoreRecord
+    unprotected: ScoreRecord
+
+
+class PathPoint(TypedDict):
+    """A point of the path between two updates, β = 0 at the protected one."""
+
+    beta: float
+    score: Sides
+
+
+class MixRecord(TypedDict):
+    """Two updates mixed: their distance ‖ΔW_τ − ΔW_κ‖_F, the path between them, their merge."""
+
+    distance: float
+    path: list[PathPoint]
+    merged: Sides
+
+
+class PairRecord(MixRecord):
+    """An ordered pair of tasks with its mixes."""
+
+    protected_task: str
+    unprotected_task: str
+
+
+class PairsRecord(Circumstances):
+    """``pairs/{protection}.json``: every ordered pair; ``scale`` is the merges' coefficient."""
+
+    release_format: str
+    protection: str
+    scale: float
+    tasks: list[str]
+    pairs: list[PairRecord]
+
+
+class ScaleRecord(ScoreRecord):
+    """A score at W0 + s·ΔW."""
+
+    s: float
+
+
+class ScalesRecord(Circumstances):
+    """``scales/{protection}.json``: every task's update over its scale."""
+
+    release_format: str
+    protection: str
+    sweeps: dict[str, list[ScaleRecord]]
+
+
+class ScalingRecord(TypedDict):
+    """Theorem A.2 at one scale (:class:`trap2.evaluation.theorems.DownScaling`)."""
+
+    s: float
+    mu: float
+    epsilon: float
+    bound: float
+    measured: float
+    premise: bool
+
+
+class TaskScalingRecord(ScalingRecord):
+    """Theorem A.2 for a task's update."""
+
+    task: str
+
+
+class DegradationRecord(TypedDict):
+    """Theorem A.4 for one task (:class:`trap2.evaluation.theorems.CrossDegradation`)."""
+
+    distance: float
+    epsilon: float
+    slope: float
+    mu_hvp: float
+    mu_hvp_error: float
+    mu_profile: float
+    bound: float
+    measured: float
+    guaranteed: bool
+
+
+class PairDegradationRecord(DegradationRecord):
+    """Theorem A.4 for one side of an ordered pair."""
+
+    protected_task: str
+    unprotected_task: str
+    side: str
+
+
+class CurvatureRecord(Circumstances):
+    """``curvature/{protection}.json``: what the theorems speak of, on ``images`` images a task."""
+
+    release_format: str
+    protection: str
+    images: int
+    updates: list[TaskScalingRecord]
+    pairs: list[PairDegradationRecord]
+
+
+class VariantRecord(TypedDict):
+    """One variant of an ablation, alone and merged, beside the unprotected update alone."""
+
+    task: str
+    value: str
+    cell: FoundCell
+    standalone: float
+    unprotected: float
+
+
+class AblationRecord(Circumstances):
+    """``ablations/{setting}.json``: a sweep of one setting; ``labels`` names its values."""
+
+    release_format: str
+    setting: str
+    labels: dict[str, str]
+    unprotected: FoundCell
+    variants: list[VariantRecord]
