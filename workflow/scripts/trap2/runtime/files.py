@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from trap2.runtime.errors import Trap2Error
+from trap2.runtime.reading import (
+    JSON_BYTES,
+    TENSOR_BYTES,
+    parse_json,
+    read_header,
+    unreadable_tensors,
+)
+from trap2.runtime.reading import FileError as FileError
+from trap2.runtime.reading import read_bytes as read_bounded
 
 if TYPE_CHECKING:
     import torch
 
 
 SEAL = "digest"
-
-
-class FileError(Trap2Error):
-    """A file that cannot be used; the message names its path and what to do about it."""
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -66,16 +72,16 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON.
+    """Read JSON, in which each key stands once and all numbers are finite.
 
     Raises:
-        FileError: the file is missing or is not JSON.
+        FileError: the file is missing, no regular one, too large, or not such JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return parse_json(read_bounded(path, JSON_BYTES))
+    except FileError:
+        raise
+    except ValueError as error:
         raise FileError(
             f"{path}: not valid JSON ({error}). Delete it and run snakemake again."
         ) from None
@@ -130,15 +136,12 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    header = read_header(path)
     try:
-        tensors, metadata = load(Path(path).read_bytes()), read_metadata(path)
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except (SafetensorError, ValueError) as error:
-        raise FileError(
-            f"{path}: not a readable safetensors file ({error}). It is damaged or of another "
-            "format; delete it and run snakemake again."
-        ) from None
+        tensors = load(read_bounded(path, TENSOR_BYTES))
+    except SafetensorError as error:
+        raise unreadable_tensors(path, error) from None
+    metadata = dict(header.metadata)
     seal = metadata.pop(SEAL, None)
     if seal is not None and seal != _digest(tensors, metadata):
         raise FileError(
@@ -146,6 +149,24 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
             "again."
         )
     return tensors
+
+
+@functools.lru_cache(maxsize=64)
+def _tensors_sha256(path: str, _size: int, _changed: int) -> str:
+    return _digest(read_tensors(path), {})
+
+
+def tensors_sha256(path: str | Path) -> str:
+    """The SHA-256 of a safetensors file's names, types, shapes and values.
+
+    It is the same after the file was written anew with other metadata or in another order.
+
+    Raises:
+        FileError: as :func:`read_tensors`.
+    """
+    read_header(path)
+    found = os.stat(path)
+    return _tensors_sha256(str(path), found.st_size, found.st_mtime_ns)
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
@@ -160,14 +181,22 @@ def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) ->
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text metadata in a safetensors file's header, empty if it has none."""
-    from safetensors import safe_open
+    """The text metadata in a safetensors file's header, empty if it has none.
 
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
+    Raises:
+        FileError: as :func:`read_tensors`.
+    """
+    return dict(read_header(path).metadata)
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's content, as lower-case hexadecimal."""
+    """The SHA-256 of a file's content, as lower-case hexadecimal.
+
+    Raises:
+        FileError: it is no regular file; a device has no end.
+        OSError: it cannot be opened.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FileError(f"{path}: not a regular file")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -165,8 +165,9 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for path, entry in sorted(manifest.items()):
         try:
             digest = files.sha256(path)
-        except OSError as error:
-            yield f"{path}: cannot be read ({error.strerror}). Run snakemake again."
+        except (OSError, files.FileError) as error:
+            why = getattr(error, "strerror", None) or error
+            yield f"{path}: cannot be read ({why}). Run snakemake again."
             continue
         if digest != entry["sha256"]:
             if _is_as_made(path, digest):
