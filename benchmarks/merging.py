@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trap2.merging.catalogue import METHODS, check_options
+from trap2.merging.catalogue import METHODS, check_options, data_free_methods
 from trap2.merging.merger import Merger
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
@@ -286,7 +286,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="runs; the fastest counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--only", nargs="+", choices=data_free_methods(), default=data_free_methods()
+    )
     parser.add_argument("--checkpoints", type=int, metavar="BLOCKS")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -8,7 +8,7 @@ import torch
 from trap2.data.prepared import Split
 from trap2.evaluation.cells import data_cell
 from trap2.evaluation.tasks import Scorer, Task, proxy_batches
-from trap2.merging.catalogue import DATA_METHODS
+from trap2.merging.catalogue import data_methods
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
@@ -65,7 +65,7 @@ def batches(scorer: Scorer) -> list[list[torch.Tensor]]:
     ]
 
 
-@pytest.mark.parametrize("method", DATA_METHODS)
+@pytest.mark.parametrize("method", data_methods())
 def test_two_equal_updates_merge_to_themselves(setting, method):
     scorer, updates = setting
     same = [updates[0], updates[0]]
@@ -78,7 +78,7 @@ def test_two_equal_updates_merge_to_themselves(setting, method):
         assert cell["test"][name]["loss"] == pytest.approx(score.loss, rel=2e-3)
 
 
-@pytest.mark.parametrize("method", DATA_METHODS)
+@pytest.mark.parametrize("method", data_methods())
 def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
     scorer, updates = setting
     before = {name: value.clone() for name, value in scorer.model.state_dict().items()}
@@ -94,7 +94,9 @@ def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
 def test_chain_of_merges_is_not_regmean(setting):
     scorer, updates = setting
     inputs = batches(scorer)
-    cells = [data_cell(scorer, inputs, updates, m, {"off_diagonal": 1.0}) for m in DATA_METHODS]
+    cells = [
+        data_cell(scorer, inputs, updates, m, {"off_diagonal": 1.0}) for m in ("RegMean", "CoM")
+    ]
     assert cells[0]["test"]["a"]["loss"] != pytest.approx(cells[1]["test"]["a"]["loss"], rel=1e-4)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from trap2.evaluation.tasks import Scorer
-from trap2.merging.catalogue import DATA_METHODS, PUBLISHED_OPTION_GRIDS, check_options
+from trap2.evaluation.tasks import Scorer, Task
+from trap2.merging.catalogue import METHODS, PUBLISHED_OPTION_GRIDS, check_options
 from trap2.merging.merger import Merger
-from trap2.merging.regression import merge_with_inputs
+from trap2.merging.sample import Sample
 from trap2.merging.search import search_options
+from trap2.models.clip.classifier import logits
 from trap2.models.layers import lora_targets
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
@@ -145,30 +146,24 @@ def data_cell(
         scorer: the base model with the tasks to score it on; it holds W0 again afterwards.
         inputs: one list of batches a task (:func:`proxy_batches`).
         updates: one a task, in the order of the scorer's tasks.
-        method: a key of :data:`DATA_METHODS`.
-        options: ``off_diagonal``, the factor of the Gram matrices' off-diagonal entries.
+        method: a merging method that needs a sample.
+        options: the method's configured options.
 
     Returns:
         The cell's record: options, every task's score, the normalised validation accuracy, and
-        for each layer the coefficients, every task's share of the Gram matrices' traces.
+        for each layer what the method says of every task there.
     """
-    entry = DATA_METHODS[method]
-    found = merge_with_inputs(
-        scorer.model,
-        lora_targets(scorer.model),
-        inputs,
-        updates,
-        chain=entry.chain,
-        weighting=entry.weighting,
-        **options,
-    )
+    complete = check_options(method, options)
+    entry = METHODS[method]
+    assert entry.with_data is not None, f"{method} needs no data"
+    found = entry.with_data(sample_of(scorer, inputs), updates, complete)
     with AppliedUpdate(scorer.model, found.merged) as applied:
         applied.set(1.0)
         value = scorer.normalised_accuracy()
         test = scorer.scores("test")
     names = list(scorer.tasks)
     return {
-        "options": dict(options),
+        "options": complete,
         "paper": entry.paper,
         "normalised_val_accuracy": value,
         "test": {task: score_record(result) for task, result in test.items()},
@@ -177,3 +172,18 @@ def data_cell(
             for layer, shares in found.coefficients.items()
         },
     }
+
+
+def sample_of(scorer: Scorer, inputs: Sequence[Sequence[torch.Tensor]]) -> Sample:
+    """What a merge with data sees: the scorer's model and a sample of each of its tasks."""
+
+    def logits_of(task: Task) -> Callable[[torch.Tensor], torch.Tensor]:
+        head = task.head.to(scorer.device)
+        return lambda features: logits(features, head, scorer.logit_scale)
+
+    return Sample(
+        scorer.model,
+        lora_targets(scorer.model),
+        inputs,
+        [logits_of(task) for task in scorer.tasks.values()],
+    )

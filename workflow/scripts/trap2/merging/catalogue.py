@@ -1,44 +1,85 @@
-"""The mergers by name: who proposed each, where it runs, and which options it takes."""
+"""The merging methods by name: who proposed each, what it needs, and which options it takes.
+
+Free of heavy imports: a method imports what it computes with when it runs.  Adding one is one
+function and one entry.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from trap2.merging.methods import (
-    MergeFunction,
-    _cart,
-    _dare,
-    _per_layer,
-    _task_arithmetic,
-    _ties,
-    _tsv,
-    _weight_averaging,
-)
-from trap2.merging.regression import Weighting
+from trap2.runtime.catalogue import Catalogue, Entry, Option, Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trap2.merging.regression import DataMerge
+    from trap2.merging.sample import Sample
+    from trap2.merging.spaces import EncodedLayer
+    from trap2.updates.delta import Update
+
+Layers = Callable[[], "Iterator[tuple[str, EncodedLayer]]"]
+"""Every layer's name with the tasks' updates encoded in a space, anew at each call."""
+
+LayerFunction = Callable[["EncodedLayer", Options], "Tensor"]
+"""From one encoded layer and complete options to its merged ΔW, decoded by the caller."""
+
+MergeFunction = Callable[[Layers, Options, int], "Iterator[tuple[str, Tensor]]"]
+"""From all layers, complete options and a seed to every layer's merged ΔW, decoded."""
+
+DataFunction = Callable[["Sample", "Sequence[Update]", Options], "DataMerge"]
+"""From a sample of the tasks' images, one update a task and complete options to the merge."""
+
+ALL_SPACES = ("Full", "KnOTS", "Core")
 
 
-@dataclass(frozen=True)
-class DataMethod:
-    """A merger with data.
+@dataclass(frozen=True, kw_only=True)
+class Method(Entry):
+    """A merging method, with exactly one of the three functions.
 
     Attributes:
-        paper: where it comes from.
-        chain: recompute each layer's inputs with the merged layers below.
-        weighting: how the tasks are weighted; Chain of Merges chooses weights (Section 6.4),
-            which here are the tasks' shares of the Gram matrices' traces.
+        spaces: the spaces that it runs in; only Full where the space makes no difference.
+        layer: merges one layer at a time, without randomness.
+        layers: merges all layers, with a seed.
+        with_data: merges what it is given with a sample of every task (``needs="sample"``).
     """
 
-    paper: str
-    chain: bool
-    weighting: Weighting
+    spaces: tuple[str, ...] = ("Full",)
+    layer: LayerFunction | None = None
+    layers: MergeFunction | None = None
+    with_data: DataFunction | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f for f in (self.layer, self.layers, self.with_data) if f is not None]
+        if len(given) != 1 or (self.with_data is None) != (self.needs == "nothing"):
+            raise TypeError(
+                f"{self.name}: give one of layer, layers and with_data, the last with what it needs"
+            )
+
+    def merge(self, layers: Layers, options: Options, seed: int) -> Iterator[tuple[str, Tensor]]:
+        """Every layer's merged ΔW, by a method that needs no data."""
+        if self.layers is not None:
+            yield from self.layers(layers, options, seed)
+            return
+        assert self.layer is not None, f"{self.name} needs data"
+        for name, encoded in layers():
+            yield name, encoded.decode(self.layer(encoded, options))
 
 
-DATA_METHODS: dict[str, DataMethod] = {
-    "RegMean": DataMethod("Jin et al., 2023, arXiv:2212.09849", False, "equal"),
-    "CoM": DataMethod("Buzzega et al., 2025, arXiv:2508.21421", True, "trace"),
-}
+METHODS: Catalogue[Method] = Catalogue("merging method")
+
+
+def check_options(method: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """The complete options of a method: the given ones checked, the others at their defaults.
+
+    Raises:
+        CatalogueError: an unknown method or option, or a value out of its range.
+    """
+    return METHODS[method].check_options(options)
+
 
 SAMPLING_LETTERS = {"random": "R", "class-stratified": "C"}
 
@@ -48,102 +89,54 @@ def data_column(method: str, sampling: str) -> str:
     return f"{method} ({SAMPLING_LETTERS[sampling]})"
 
 
-ALL_SPACES = ("Full", "KnOTS", "Core")
+def _weight_averaging(layer: EncodedLayer, _options: Options) -> Tensor:
+    return layer.total() / len(layer.tasks)
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a method: a number in a range, or one of some names.
-
-    Attributes:
-        default: used when the configuration does not say.
-        about: what it is, with its unit.
-        low, high: range of a number.
-        low_open, high_open: whether the end itself is out of range.
-        choices: the names, for an option that is not a number.
-        by_variant: defaults that differ for single variants of the method.
-    """
-
-    default: float | str
-    about: str
-    low: float = 0.0
-    high: float = 1.0
-    low_open: bool = True
-    high_open: bool = False
-    choices: tuple[str, ...] = ()
-    by_variant: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, for people."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        ends = "([)]"
-        return (
-            f"a number in {ends[not self.low_open]}{self.low:g}, {self.high:g}"
-            + (ends[2 + (not self.high_open)])
-        )
-
-    def accepts(self, value: Any) -> bool:
-        """Whether ``value`` is allowed."""
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
-        return above and below
+def _task_arithmetic(layer: EncodedLayer, _options: Options) -> Tensor:
+    return layer.total()
 
 
-@dataclass(frozen=True)
-class Method:
-    """A merging method.
+def _dare(layers: Layers, options: Options, seed: int) -> Iterator[tuple[str, Tensor]]:
+    from trap2.merging.methods import dare
 
-    Attributes:
-        name: as in the paper's tables.
-        paper: where it comes from.
-        spaces: the spaces that it runs in; only Full where the space makes no difference.
-        options: by name.
-        merge: from the encoded layers, complete options and a seed to the merged M_i decoded,
-            layer by layer.
-    """
-
-    name: str
-    paper: str
-    spaces: tuple[str, ...]
-    merge: MergeFunction
-    options: Mapping[str, Option] = field(default_factory=dict)
+    return dare(layers, options, seed)
 
 
-def check_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete options of a method: the given ones checked, the others at their defaults.
+def _ties(layers: Layers, options: Options, seed: int) -> Iterator[tuple[str, Tensor]]:
+    from trap2.merging.methods import ties
 
-    Raises:
-        ValueError: an unknown method or option, or a value out of its range; the message has a
-            line for each, with the key, the value and what is allowed.
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown merging method {method!r}; known: {', '.join(METHODS)}")
-    known = METHODS[method].options
-    problems = []
-    for key, value in options.items():
-        if key not in known:
-            takes = ", ".join(known) or "none"
-            problems.append(f"{key}: {method} has no such option; it takes {takes}")
-        elif not known[key].accepts(value):
-            problems.append(f"{key} = {value!r}: must be {known[key].allowed}")
-    if problems:
-        raise ValueError("\n".join(problems))
-    variant = options.get("variant", known["variant"].default if "variant" in known else "")
-    defaults = {k: o.by_variant.get(str(variant), o.default) for k, o in known.items()}
-    return defaults | dict(options)
+    return ties(layers, options, seed)
+
+
+def _tsv(layer: EncodedLayer, options: Options) -> Tensor:
+    from trap2.merging.methods import tsv
+
+    return tsv(layer, options)
+
+
+def _cart(layer: EncodedLayer, options: Options) -> Tensor:
+    from trap2.merging.methods import cart
+
+    return cart(layer, options)
+
+
+def _regmean(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+    from trap2.merging.regression import merge_sample
+
+    return merge_sample(sample, updates, options, chain=False, weighting="equal")
+
+
+def _chain_of_merges(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+    # Chain of Merges chooses weights (Section 6.4): the tasks' shares of the Gram matrices' traces.
+    from trap2.merging.regression import merge_sample
+
+    return merge_sample(sample, updates, options, chain=True, weighting="trace")
 
 
 _KEEP = Option(30.0, "percent of each task's entries that trimming keeps", high=100.0)
 
-
 _DROP = Option(1e-5, "probability of dropping an entry", low_open=False, high_open=True)
-
 
 _TIES_VARIANT = Option(
     "trap2",
@@ -152,74 +145,104 @@ _TIES_VARIANT = Option(
     choices=("trap2", "ties", "peft"),
 )
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
-            "WA",
-            "Wortsman et al., 2022, arXiv:2203.05482",
-            ("Full",),
-            _per_layer(_weight_averaging),
-        ),
-        Method(
-            "TA", "Ilharco et al., 2023, arXiv:2212.04089", ("Full",), _per_layer(_task_arithmetic)
-        ),
-        Method(
-            "TIES",
-            "Yadav et al., 2023, arXiv:2306.01708",
-            ALL_SPACES,
-            _ties,
-            {"keep": _KEEP, "variant": _TIES_VARIANT},
-        ),
-        Method("DARE", "Yu et al., 2024, arXiv:2311.03099", ALL_SPACES, _dare, {"drop": _DROP}),
-        Method(
-            "TIES+DARE",
-            "Yu et al., 2024, arXiv:2311.03099",
-            ALL_SPACES,
-            _ties,
-            {"drop": _DROP, "keep": _KEEP, "variant": _TIES_VARIANT},
-        ),
-        Method(
-            "TSV",
-            "Gargiulo et al., 2025, arXiv:2412.00081",
-            ALL_SPACES,
-            _per_layer(_tsv),
-            {
-                "variant": Option(
-                    "rank",
-                    "rank: the code of the TRAP² paper, each task cut at its numerical rank; "
-                    "trap2: that code, null-space directions included; paper: QR and projection",
-                    choices=("rank", "trap2", "paper"),
-                )
-            },
-        ),
-        Method(
-            "CART",
-            "Choi et al., 2025, arXiv:2412.12153",
-            ALL_SPACES,
-            _per_layer(_cart),
-            {
-                "rank_fraction": Option(
-                    0.04,
-                    "rank kept of each deviation, as a fraction of the matrix's smaller side",
-                    by_variant={"cart": 0.12},
-                ),
-                "scale": Option(
-                    0.1,
-                    "λ_c, weight of the deviations from the mean",
-                    high=100.0,
-                    by_variant={"cart": 2.0, "paper": 1.0},
-                ),
-                "variant": Option(
-                    "trap2",
-                    "trap2: k = ceil(f·min(d)), the mean added back; cart: k = max(1, int(f·"
-                    "min(d))), its own defaults; paper: as trap2 without the mean",
-                    choices=("trap2", "cart", "paper"),
-                ),
-            },
-        ),
+_OFF_DIAGONAL = Option(
+    1.0, "factor on the Gram matrices' off-diagonal entries (RegMean's α)", low_open=False
+)
+
+METHODS.add(
+    Method(name="WA", paper="Wortsman et al., 2022, arXiv:2203.05482", layer=_weight_averaging)
+)
+METHODS.add(
+    Method(name="TA", paper="Ilharco et al., 2023, arXiv:2212.04089", layer=_task_arithmetic)
+)
+METHODS.add(
+    Method(
+        name="TIES",
+        paper="Yadav et al., 2023, arXiv:2306.01708",
+        spaces=ALL_SPACES,
+        layers=_ties,
+        options={"keep": _KEEP, "variant": _TIES_VARIANT},
     )
-}
+)
+METHODS.add(
+    Method(
+        name="DARE",
+        paper="Yu et al., 2024, arXiv:2311.03099",
+        spaces=ALL_SPACES,
+        layers=_dare,
+        options={"drop": _DROP},
+    )
+)
+METHODS.add(
+    Method(
+        name="TIES+DARE",
+        paper="Yu et al., 2024, arXiv:2311.03099",
+        spaces=ALL_SPACES,
+        layers=_ties,
+        options={"drop": _DROP, "keep": _KEEP, "variant": _TIES_VARIANT},
+    )
+)
+METHODS.add(
+    Method(
+        name="TSV",
+        paper="Gargiulo et al., 2025, arXiv:2412.00081",
+        spaces=ALL_SPACES,
+        layer=_tsv,
+        options={
+            "variant": Option(
+                "rank",
+                "rank: the code of the TRAP² paper, each task cut at its numerical rank; "
+                "trap2: that code, null-space directions included; paper: QR and projection",
+                choices=("rank", "trap2", "paper"),
+            )
+        },
+    )
+)
+METHODS.add(
+    Method(
+        name="CART",
+        paper="Choi et al., 2025, arXiv:2412.12153",
+        spaces=ALL_SPACES,
+        layer=_cart,
+        options={
+            "rank_fraction": Option(
+                0.04,
+                "rank kept of each deviation, as a fraction of the matrix's smaller side",
+                by_variant={"cart": 0.12},
+            ),
+            "scale": Option(
+                0.1,
+                "λ_c, weight of the deviations from the mean",
+                high=100.0,
+                by_variant={"cart": 2.0, "paper": 1.0},
+            ),
+            "variant": Option(
+                "trap2",
+                "trap2: k = ceil(f·min(d)), the mean added back; cart: k = max(1, int(f·"
+                "min(d))), its own defaults; paper: as trap2 without the mean",
+                choices=("trap2", "cart", "paper"),
+            ),
+        },
+    )
+)
+METHODS.add(
+    Method(
+        name="RegMean",
+        paper="Jin et al., 2023, arXiv:2212.09849",
+        needs="sample",
+        with_data=_regmean,
+        options={"off_diagonal": _OFF_DIAGONAL},
+    )
+)
+METHODS.add(
+    Method(
+        name="CoM",
+        paper="Buzzega et al., 2025, arXiv:2508.21421",
+        needs="sample",
+        with_data=_chain_of_merges,
+        options={"off_diagonal": _OFF_DIAGONAL},
+    )
+)
 
 
 PUBLISHED_OPTION_GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -232,3 +255,13 @@ PUBLISHED_OPTION_GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "CART": {"rank_fraction": (0.04, 0.08, 0.16, 0.32)},
 }
 """Second hyperparameters that the published code searches, in its order, after s."""
+
+
+def data_free_methods() -> list[str]:
+    """The methods that merge updates alone."""
+    return [name for name, method in METHODS.items() if method.needs == "nothing"]
+
+
+def data_methods() -> list[str]:
+    """The methods that see a sample of every task."""
+    return [name for name, method in METHODS.items() if method.needs == "sample"]

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from trap2.merging.catalogue import METHODS, check_options
+from trap2.merging.catalogue import METHODS, check_options, data_free_methods
 from trap2.merging.spaces import SPACES, EncodedLayer
+from trap2.runtime.catalogue import CatalogueError
 from trap2.updates.delta import Update, UpdateError, check_updates, is_low_rank, layer_updates
 
 DARE_SEED = 420
@@ -31,14 +32,14 @@ class Merger:
     Raises:
         UpdateError: the updates do not belong together, hold NaN or infinity, or are dense and
             the space is not Full.
-        ValueError: an unknown space.
+        CatalogueError: an unknown space.
     """
 
     def __init__(
         self, updates: Sequence[Update], space: str = "Full", dtype: torch.dtype = torch.float32
     ) -> None:
         if space not in SPACES:
-            raise ValueError(f"unknown merge space {space!r}; known: {', '.join(SPACES)}")
+            raise CatalogueError(f"unknown merge space {space!r}; known: {', '.join(SPACES)}")
         self.updates = tuple(updates)
         self.space = space
         self.dtype = dtype
@@ -86,15 +87,20 @@ class Merger:
             Pairs of layer name and merged ΔW, shaped like the layer's weight, in ``dtype``.
 
         Raises:
-            ValueError: an unknown method or option, an option out of its range, or a method that
-                does not run in this space.
+            CatalogueError: an unknown method or option, an option out of its range, or a method
+                that needs data or does not run in this space.
             UpdateError: a dense layer holds NaN or infinity, or the method returns these or another
                 shape (raised when the layer is read).
         """
         complete = check_options(method, options)
         entry = METHODS[method]
+        if entry.needs != "nothing":
+            raise CatalogueError(
+                f"{method} needs images of the tasks, and here are updates alone; "
+                f"choose from {', '.join(data_free_methods())}"
+            )
         if self.space not in entry.spaces:
-            raise ValueError(
+            raise CatalogueError(
                 f"{method} runs in {', '.join(entry.spaces)}, not in {self.space}"
                 + ("; its result is the same in every space" if method in {"WA", "TA"} else "")
             )

@@ -1,46 +1,25 @@
-"""The registry of merging methods: who proposed each, where it runs, and which options it takes."""
+"""What the merging methods of the catalogue compute on encoded layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 
 from trap2.merging import elementwise, spectral
 from trap2.merging.spaces import EncodedLayer
+from trap2.runtime.catalogue import Options
 
 Tensor = torch.Tensor
 
-
 Layers = Callable[[], Iterator[tuple[str, EncodedLayer]]]
-
 
 Merged = Iterator[tuple[str, Tensor]]
 
 
-MergeFunction = Callable[[Layers, Mapping[str, Any], int], Merged]
-
-
-def _per_layer(function: Callable[[EncodedLayer, Mapping[str, Any]], Tensor]) -> MergeFunction:
-    def merge(layers: Layers, options: Mapping[str, Any], _seed: int) -> Merged:
-        for name, layer in layers():
-            yield name, layer.decode(function(layer, options))
-
-    return merge
-
-
-def _weight_averaging(layer: EncodedLayer, _options: Mapping[str, Any]) -> Tensor:
-    return layer.total() / len(layer.tasks)
-
-
-def _task_arithmetic(layer: EncodedLayer, _options: Mapping[str, Any]) -> Tensor:
-    return layer.total()
-
-
 def _dropped_layers(
-    layers: Layers, options: Mapping[str, Any], seed: int
+    layers: Layers, options: Options, seed: int
 ) -> Iterator[tuple[str, EncodedLayer, Tensor]]:
     """Every layer with its dense tasks, after DARE where the method has ``drop``."""
     generator = torch.Generator().manual_seed(seed)
@@ -51,12 +30,12 @@ def _dropped_layers(
         yield name, layer, tasks
 
 
-def _dare(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+def dare(layers: Layers, options: Options, seed: int) -> Merged:
     for name, layer, tasks in _dropped_layers(layers, options, seed):
         yield name, layer.decode(tasks.sum(0))
 
 
-def _ties(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+def ties(layers: Layers, options: Options, seed: int) -> Merged:
     if options["variant"] == "ties":
         yield from _ties_whole_update(layers, options, seed)
         return
@@ -65,7 +44,7 @@ def _ties(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
         yield name, layer.decode(elementwise.ties(tasks, options["keep"], one_more=one_more))
 
 
-def _ties_whole_update(layers: Layers, options: Mapping[str, Any], seed: int) -> Merged:
+def _ties_whole_update(layers: Layers, options: Options, seed: int) -> Merged:
     def stacks() -> Iterator[Tensor]:
         return (tasks for _, _, tasks in _dropped_layers(layers, options, seed))
 
@@ -81,7 +60,7 @@ def _ties_whole_update(layers: Layers, options: Mapping[str, Any], seed: int) ->
         yield name, layer.decode(merged)
 
 
-def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
+def tsv(layer: EncodedLayer, options: Options) -> Tensor:
     if len(layer.shape) < 2:
         return layer.total() / len(layer.tasks)
     rank = min(layer.shape) // len(layer.tasks)
@@ -93,7 +72,7 @@ def _tsv(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
     return reduced.expand(operator(reduced.cores, rank, tolerance))
 
 
-def _cart(layer: EncodedLayer, options: Mapping[str, Any]) -> Tensor:
+def cart(layer: EncodedLayer, options: Options) -> Tensor:
     add_mean = options["variant"] != "paper"
     if len(layer.shape) < 2:
         return layer.total() / len(layer.tasks) * add_mean

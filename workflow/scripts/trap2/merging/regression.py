@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from trap2.merging.sample import Sample
+from trap2.runtime.catalogue import Options
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import LayerUpdate, LowRank, Update, dense_layers, layer_updates
 
@@ -106,7 +108,8 @@ class DataMerge:
 
     Attributes:
         merged: layer (weight name) to merged ΔW, float32.
-        coefficients: layer to every task's share of Σ_j tr(G_j), (N,) in float64, adding to 1.
+        coefficients: layer to what the method says of every task there, (N,): RegMean and Chain
+            of Merges every task's share of Σ_j tr(G_j), AdaMerging its λ.
     """
 
     merged: dict[str, Tensor] = field(default_factory=dict)
@@ -114,6 +117,26 @@ class DataMerge:
 
 
 Weighting = Literal["equal", "trace"]
+
+
+def merge_sample(
+    sample: Sample,
+    updates: Sequence[Update],
+    options: Options,
+    *,
+    chain: bool,
+    weighting: Weighting,
+) -> DataMerge:
+    """:func:`merge_with_inputs` as an entry of the catalogue calls it."""
+    return merge_with_inputs(
+        sample.model,
+        sample.targets,
+        sample.inputs,
+        updates,
+        chain=chain,
+        weighting=weighting,
+        off_diagonal=options["off_diagonal"],
+    )
 
 
 def merge_with_inputs(

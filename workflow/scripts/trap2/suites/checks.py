@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trap2.data.catalogue import load_catalogue
+from trap2.merging.catalogue import METHODS, check_options, data_free_methods
 from trap2.models.families import family_of
 from trap2.protection.catalogue import DEFENSES, not_applicable
 from trap2.runtime.messages import choice, message
@@ -22,19 +23,15 @@ from trap2.runtime.schema import ConfigurationError
 def check_merging(name: str, suite: Mapping[str, Any]) -> None:
     """Check the merging methods, their spaces and options against the registry of methods.
 
-    Apart from :func:`load_suite` because the registry lives beside the operators, whose import
-    takes seconds: the workflow asks once, not in every job.
-
     Raises:
         ConfigurationError: an unknown method, space or option, or an option out of its range.
     """
-    from trap2.merging.catalogue import METHODS, check_options
-
     merging = suite["merging"]
     problems = []
     for method, spaces in merging["methods"].items():
-        if method not in METHODS:
-            problems.append(choice("merging.methods", method, sorted(METHODS), "a merging method"))
+        if method not in METHODS or METHODS[method].needs != "nothing":
+            known = sorted(data_free_methods())
+            problems.append(choice("merging.methods", method, known, "a merging method"))
             continue
         for space in spaces:
             if space not in METHODS[method].spaces:
