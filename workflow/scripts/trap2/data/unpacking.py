@@ -1,32 +1,48 @@
 """Unpack zip and tar archives that come from elsewhere, without trusting what they say.
 
-Nothing is written outside the folder: names that are absolute or climb, links that leave it,
-devices and archives that grow out of all proportion are refused, by name, before or as they appear.
+Nothing is written outside the folder, and nothing but plain files and folders is made: links,
+devices, names that are absolute, climb, come twice or fit no file system, and archives that grow
+out of all proportion are refused, by name, before or as they appear.
 """
 
 from __future__ import annotations
 
-import shutil
+import errno
 import stat
-import tarfile
+import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
 
-from trap2.runtime import files
+from trap2.data.tarball import DAMAGE, is_tar, untar
+from trap2.data.target import (
+    REMEDY,
+    DamagedArchiveError,
+    Target,
+    UnsafeArchiveError,
+    is_clutter,
+    shown,
+)
+from trap2.runtime import disk, files
 
-# Photographs hardly compress and text compresses tenfold; beyond this an archive is a trap.
-GROWTH_LIMIT = 100
+__all__ = ["DamagedArchiveError", "UnsafeArchiveError", "unpack"]
 
+CHUNK = 2**18
 
-GROWTH_FLOOR = 64 * 2**20
 
 REPORT_EVERY = 20_000
 
 
-class UnsafeArchiveError(files.FileError):
-    """An archive with a member that must not be unpacked."""
+# A zip's list of members, which is read whole; 130 000 images take 14 MB.
+DIRECTORY_LIMIT = 2**25
+
+
+LOCAL_HEADER = 30
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+OTHER_METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd", 95: "xz"}
 
 
 def unpack(archive: str | Path, folder: str | Path, log: Callable[[str], None] = print) -> int:
@@ -39,99 +55,114 @@ def unpack(archive: str | Path, folder: str | Path, log: Callable[[str], None] =
 
     Raises:
         UnsafeArchiveError: a member's name, type or size is refused; the message names it.
-        FileError: the file is no archive, is truncated or is damaged.
+        DamagedArchiveError: the file is no archive, is truncated or is damaged.
+        FileError: it is no regular file, the disk is full or the folder cannot be written.
     """
     archive, folder = Path(archive), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.check_regular(archive)
+    with disk.explained(folder, REMEDY):
+        folder.mkdir(parents=True, exist_ok=True)
+        target = Target(archive, folder)
+    count = 0
     try:
-        if tarfile.is_tarfile(archive):
-            members = _untar(archive, folder)
-        elif zipfile.is_zipfile(archive):
-            members = _unzip(archive, folder)
-        else:
-            raise files.FileError(
-                f"{archive}: neither a tar nor a whole zip archive; it is truncated or another file"
-            )
-        count = 0
-        for count, _ in enumerate(members, 1):
-            if count % REPORT_EVERY == 0:
-                log(f"{archive.name}: {count} files unpacked")
-    except tarfile.FilterError as error:
-        raise UnsafeArchiveError(f"{archive}: {error}") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise files.FileError(f"{archive}: damaged or truncated archive ({error})") from None
+        with open(archive, "rb") as file:
+            for name, content in _members(archive, file, target):
+                if is_clutter(name):
+                    continue
+                target.write(name, content)
+                count += 1
+                if count % REPORT_EVERY == 0:
+                    log(f"{archive.name}: {count} files unpacked")
+    except files.FileError:
+        raise
+    # zipfile answers nonsense in a directory with whatever fails first.
+    except (*DAMAGE, zipfile.BadZipFile, struct.error, ValueError, RuntimeError) as error:
+        raise DamagedArchiveError(f"{archive}: damaged or truncated archive ({error})") from None
+    except OSError as error:
+        raise _damaged_or_disk(error, archive) from None
     return count
 
 
-class _Budget:
-    """How much an archive may still write."""
-
-    def __init__(self, archive: Path, folder: Path) -> None:
-        self.archive = archive
-        self.limit = archive.stat().st_size * GROWTH_LIMIT + GROWTH_FLOOR
-        self.free = shutil.disk_usage(folder).free
-        self.used = 0
-
-    def spend(self, name: str, size: int) -> None:
-        self.used += size
-        if self.used > self.limit:
-            raise UnsafeArchiveError(
-                f"{self.archive}: grows beyond {self.limit} bytes at '{name}', more than "
-                f"{GROWTH_LIMIT} times its own size"
-            )
-        if self.used > self.free:
-            raise files.FileError(
-                f"{self.archive}: needs at least {self.used} bytes unpacked; the disk has "
-                f"{self.free} free"
-            )
+def _damaged_or_disk(error: OSError, archive: Path) -> files.FileError:
+    """bz2 and seeking to nowhere raise an OSError of the system's, or one without a number."""
+    if error.errno in (None, errno.EINVAL):
+        return DamagedArchiveError(f"{archive}: damaged or truncated archive ({error})")
+    return disk.explain(error, archive, REMEDY)
 
 
-def _check_name(archive: Path, name: str) -> None:
-    path = PurePosixPath(name)
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or "\\" in name
-        or "\0" in name
-        or PureWindowsPath(name).drive
-    ):
-        raise UnsafeArchiveError(
-            f"{archive}: the member '{name}' would be written outside the folder; the archive is "
-            "not the one its authors made"
+def _members(
+    archive: Path, file: BinaryIO, target: Target
+) -> Iterator[tuple[str, Iterable[bytes]]]:
+    if is_tar(file):
+        return untar(file, target)
+    if zipfile.is_zipfile(file):
+        return _unzip(archive, file, target)
+    raise DamagedArchiveError(
+        f"{archive}: neither a tar nor a whole zip archive; it is truncated or another file"
+    )
+
+
+class _Careful:
+    """A file of which nothing endless is read at once, as zipfile reads a directory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.file.read(
+            DIRECTORY_LIMIT + 1 if size < 0 else min(size, DIRECTORY_LIMIT + 1)
+        )
+        if len(content) > DIRECTORY_LIMIT:
+            raise zipfile.BadZipFile(f"its list of members takes more than {DIRECTORY_LIMIT} bytes")
+        return content
+
+
+def _unzip(archive: Path, file: BinaryIO, target: Target) -> Iterator[tuple[str, Iterable[bytes]]]:
+    with zipfile.ZipFile(cast(BinaryIO, _Careful(file))) as opened:
+        members = opened.infolist()
+        for member in members:
+            _check_member(archive, member, target)
+        _check_apart(members, target)
+        for member in members:
+            if not member.is_dir():
+                yield member.filename, _content(opened, member)
+
+
+def _check_member(archive: Path, member: zipfile.ZipInfo, target: Target) -> None:
+    # zipfile ends a name at its first NUL.
+    target.admit(member.orig_filename, member.is_dir())
+    target.spend(member.filename, member.file_size)
+    mode = member.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        raise target.unsafe(member.filename, "is a link")
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise target.unsafe(member.filename, "is a pipe or a device")
+    if member.flag_bits & 0x41:
+        raise files.FileError(f"{archive}: the member '{shown(member.filename)}' is encrypted")
+    if member.compress_type not in METHODS:
+        known = OTHER_METHODS.get(member.compress_type, "unknown")
+        raise files.FileError(
+            f"{archive}: the member '{shown(member.filename)}' is compressed by method "
+            f"{member.compress_type} ({known}); stored and deflate are read. Pack it anew: "
+            "unzip, then zip -r"
         )
 
 
-def _is_clutter(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or any(part.startswith(("._", ".DS_Store")) for part in parts)
+def _check_apart(members: list[zipfile.ZipInfo], target: Target) -> None:
+    """Refuse members that share their bytes: small archives that unpack to terabytes do."""
+    end = 0
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            raise target.unsafe(member.filename, "overlaps another one")
+        end = member.header_offset + LOCAL_HEADER + member.compress_size
 
 
-def _unzip(archive: Path, folder: Path) -> Iterator[str]:
-    budget = _Budget(archive, folder)
-    with zipfile.ZipFile(archive) as opened:
-        members = opened.infolist()
-        for member in members:
-            _check_name(archive, member.filename)
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise UnsafeArchiveError(f"{archive}: the member '{member.filename}' is a link")
-            if member.flag_bits & 0x1:
-                raise files.FileError(f"{archive}: the member '{member.filename}' is encrypted")
-            budget.spend(member.filename, member.file_size)
-        for member in members:
-            if member.is_dir() or _is_clutter(member.filename):
-                continue
-            opened.extract(member, folder)
-            yield member.filename
-
-
-def _untar(archive: Path, folder: Path) -> Iterator[str]:
-    budget = _Budget(archive, folder)
-    with tarfile.open(archive, "r:*") as opened:
-        for member in opened:
-            _check_name(archive, member.name)
-            budget.spend(member.name, member.size)
-            if _is_clutter(member.name):
-                continue
-            opened.extract(member, folder, filter="data")
-            if not member.isdir():
-                yield member.name
+def _content(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    size = 0
+    with opened.open(member) as content:
+        while chunk := content.read(CHUNK):
+            size += len(chunk)
+            yield chunk
+    if size != member.file_size:
+        raise zipfile.BadZipFile(f"'{shown(member.filename)}' is shorter than the list says")
