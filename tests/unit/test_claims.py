@@ -9,7 +9,7 @@ from trap2.report.comparison import number_rows, order, pattern_rows
 from trap2.report.comparison_page import comparison_page
 from trap2.report.published import read_published
 from trap2.runtime.schema import ConfigurationError
-from trap2.suites.artifacts import TABLES
+from trap2.suites.paper import TABLES
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = load_claims(ROOT / "config/claims.yaml")

@@ -9,7 +9,7 @@ from trap2.report.published import published_rows
 from trap2.report.tables.latex import is_below, render, zero_shot_averages
 from trap2.report.tables.latex_cells import escape
 from trap2.runtime import files
-from trap2.suites.artifacts import TABLES
+from trap2.suites.paper import TABLES
 
 ROOT = Path(__file__).parents[2]
 PRINTED = ROOT / "tests/fixtures/printed"

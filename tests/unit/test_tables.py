@@ -2,7 +2,7 @@
 
 from trap2.report.summary import summary
 from trap2.report.tables.rows import cell_rows, complete_rows, merging_rows, standalone_rows
-from trap2.suites import artifacts
+from trap2.suites import artifacts, paper
 
 FACTS = {"suite": "demo", "backbone": "ViT-demo", "release_format": "lora"}
 
@@ -118,7 +118,7 @@ def test_which_backbone_a_table_shows():
 
 
 def test_why_a_table_is_missing():
-    found = {n: artifacts.table_not_applicable("demo", SUITE, n) for n in artifacts.TABLES}
+    found = {n: artifacts.table_not_applicable("demo", SUITE, n) for n in paper.TABLES}
     assert {n for n, reason in found.items() if reason} == {3, 4, 8, 10}
     assert "second ViT" in found[8]
     assert "whole checkpoints" in found[10]

@@ -109,7 +109,7 @@ def test_a_suite_without_adapters_has_no_figures(clone):
     assert "no figures: the figures show adapters" in run.output
     assert "Traceback" not in run.output
     jobs = clone.dry_run("results/table7.csv", "results/table5.csv")
-    assert jobs == {"tabulate_complete": 1, "tabulate_merging": 1, "publish": 2}
+    assert jobs == {"make_table": 2, "publish": 2}
 
 
 def test_all_artifacts_of_the_paper_suite(paper):
@@ -148,7 +148,7 @@ def test_seeds_have_folders_of_their_own_and_one_table(clone):
     jobs = run.jobs()
     assert jobs["pretrain_base"] == 3
     assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == 3 * TASKS
-    assert (jobs["tabulate_merging"], jobs["summarise_seeds"]) == (3, 2)
+    assert (jobs["make_table"], jobs["summarise_seeds"]) == (3, 2)
     assert (jobs["render_seeds"], jobs["publish"]) == (1, 1)
     assert "results/smoke@2/ViT-demo/lora/shapes/trap2" in run.output
     again = clone.snakemake("-n", "--cores", "1", "--config", "suite=smoke", "seeds=[1]")

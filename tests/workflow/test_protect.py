@@ -21,8 +21,7 @@ def test_defenses_are_added_without_training_anything(edited, defended):
     assert edited.dry_run("results/table1.csv", "results/table2.csv") == {
         "protect_update": len(NAMES) * len(TASKS),
         "merge_updates": len(NAMES) * len(TASKS),
-        "tabulate_standalone": 1,
-        "tabulate_merging": 1,
+        "make_table": 2,
         "publish": 2,
     }
     rows = {row["protection"]: row for row in defended.table("table1.csv")}

@@ -129,10 +129,9 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
     # A scale sweep applies an update through the merger too.
     assert set(jobs) == {
         "sweep_scales",
-        "plot_figure2",
-        "plot_figure5",
+        "plot_figure",
         "collect_cells",
-        "tabulate_merging",
+        "make_table",
         "summarise_results",
         "collect_manifest",
         "publish",
@@ -157,7 +156,7 @@ def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
     assert jobs == {
         "finetune_trap2": len(TASKS),
         "select_lambda": len(TASKS),
-        "tabulate_standalone": 1,
+        "make_table": 1,
         "publish": 1,
     }
 
@@ -171,7 +170,7 @@ def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
     assert edited.dry_run("results/table1.csv") == {
         "finetune_trap2": 1,
         "select_lambda": 1,
-        "tabulate_standalone": 1,
+        "make_table": 1,
         "publish": 1,
     }
     # Of the merges, the one in which this task is the protected one may change.
@@ -179,7 +178,7 @@ def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
         "finetune_trap2": 1,
         "select_lambda": 1,
         "merge_updates": 1,
-        "tabulate_merging": 1,
+        "make_table": 1,
         "publish": 1,
     }
 
@@ -189,7 +188,7 @@ def test_another_coefficient_grid_is_sweeps_and_no_training(edited):
     assert edited.dry_run() == {
         "merge_updates": 1 + len(TASKS),
         "collect_cells": 1,
-        "tabulate_merging": 1,
+        "make_table": 1,
         "summarise_results": 1,
         "collect_manifest": 1,
         "publish": 4,
@@ -201,7 +200,7 @@ def test_another_style_of_a_figure_is_that_figure(edited):
         "workflow/scripts/trap2/report/figures/figure2.py", "markersize=13", "markersize=12"
     )
     # Published are the figure's two files and the manifest that lists them.
-    assert edited.dry_run() == {"plot_figure2": 1, "collect_manifest": 1, "publish": 3}
+    assert edited.dry_run() == {"plot_figure": 1, "collect_manifest": 1, "publish": 3}
 
 
 def test_a_new_method_costs_its_own_cells(edited):
@@ -209,7 +208,7 @@ def test_a_new_method_costs_its_own_cells(edited):
     edited.edit("config/suites/smoke.yaml", "    TSV: [Full]", "    TSV: [Full]\n    WA: [Full]")
     assert edited.dry_run("results/table2.csv") == {
         "merge_updates": 1 + len(TASKS),
-        "tabulate_merging": 1,
+        "make_table": 1,
         "publish": 1,
     }
     edited.run("results/table2.csv")

@@ -12,7 +12,7 @@ from trap2.protection.catalogue import DEFENSES, not_applicable
 from trap2.runtime import cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
-from trap2.suites import ablations, artifacts, bundle, checks, load
+from trap2.suites import ablations, artifacts, bundle, checks, load, paper
 from trap2.suites.suite import lambdas_of, merged_protections_of
 from trap2.suites import suite as suite_settings
 
@@ -92,30 +92,20 @@ def default_releases(suite):
     return [name for name in releases if not releases[name]["on_request"]]
 
 
-DEFAULT_ARTIFACTS = [
-    "table1.csv",
-    "table2.csv",
-    "cells.csv",
-    "figure2.pdf",
-    "figure2.png",
-    "figure5.pdf",
-    "figure5.png",
-    "summary.txt",
-]
-if "full" in default_releases(config["suite"]):
-    DEFAULT_ARTIFACTS += ["table3.csv", "table4.csv"]
+DEFAULT_ARTIFACTS = artifacts.plain_names(default_releases(config["suite"]))
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
     "full": ["model.safetensors", "update.json"],
 }
 
 
-def code(script):
-    """A digest of a script and of the library behind it: a parameter that reruns its rule.
+def code(*scripts):
+    """A digest of scripts or modules and of the library behind them: a parameter that reruns a rule.
 
     With released checkpoints, the bundle's content counts as well.
     """
-    digest = code_digest.code_digest(ROOT / "workflow" / "scripts" / script)
+    folder = ROOT / "workflow" / "scripts"
+    digest = "-".join(code_digest.code_digest(folder / script) for script in scripts)
     return f"{digest}-{bundle.digest(config['suite'])}" if RELEASED else digest
 
 

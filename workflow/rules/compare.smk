@@ -17,10 +17,6 @@ rule judge_claims:
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
         code=code("judge_claims.py"),
     message:
@@ -33,7 +29,7 @@ rule compare_results:
     """Set a suite's tables beside the published ones: differences, or the pattern."""
     input:
         claims="results/{suite}/claims.csv",
-        tables=expand("results/{{suite}}/table{number}.csv", number=artifacts.TABLES),
+        tables=expand("results/{{suite}}/table{number}.csv", number=paper.TABLES),
         published=PUBLISHED,
     output:
         comparison="results/{suite}/comparison.csv",
@@ -43,10 +39,6 @@ rule compare_results:
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
         # A suite of the paper's datasets has numbers to compare; another one has a pattern.
         numbers=lambda w: suite_of(w)["data"]["source"] == "catalogue",

@@ -1,43 +1,59 @@
 # What the tables and figures are made from: the functions behind their rules' inputs.
 
-PUBLISHED = [f"config/published/table{number}.csv" for number in artifacts.TABLES]
-# The kinds of tables that show merges with data.
-WITH_DATA = ("data", "complete-data")
+PUBLISHED = [f"config/published/table{number}.csv" for number in paper.TABLES]
 
 
 def table_release(wildcards):
     """The release format that a table shows."""
-    return artifacts.TABLES[int(wildcards.number)].release_format
+    return paper.TABLES[int(wildcards.number)].release_format
 
 
 def table_columns(wildcards):
     """The columns of a table of merges: methods with their spaces, or with their samplings."""
-    if artifacts.TABLES[int(wildcards.number)].kind in WITH_DATA:
+    if paper.TABLES[int(wildcards.number)].with_data:
         return artifacts.data_columns(suite_of(wildcards))
     cells = release_cells(wildcards.suite, table_release(wildcards))
     return [f"{method}-{space}" for method, space in cells]
 
 
-def table_not_applicable(wildcards, number=None):
+def table_settings(wildcards):
+    """What a table must know of its suite, and nothing that it need not."""
+    known = {"tasks": lambda w: suite_of(w)["tasks"], "columns": table_columns}
+    kind = paper.KINDS[paper.TABLES[int(wildcards.number)].kind]
+    return {name: known[name](wildcards) for name in kind.settings}
+
+
+def table_not_applicable(wildcards):
     """Why a suite has no such table; an empty text where it has one."""
-    number = int(wildcards.number if number is None else number)
+    number = int(wildcards.number)
     reason = artifacts.table_not_applicable(wildcards.suite, suite_of(wildcards), number)
-    if reason is None and not backbones_of(
-        wildcards.suite, artifacts.TABLES[number].release_format
-    ):
+    if reason is None and not backbones_of(wildcards.suite, table_release(wildcards)):
         reason = artifacts.unreleased(wildcards.suite, number)
     return reason or ""
 
 
+def table_inputs(wildcards):
+    """The records behind a table, by kind."""
+    if table_not_applicable(wildcards):
+        return {}
+    suite, release_format = wildcards.suite, table_release(wildcards)
+    known = {
+        "updates": lambda: records(suite, release_format),
+        "zero_shot": lambda: zero_shot_records(suite, release_format),
+        "merges": lambda: table_merges(wildcards),
+        "pairs": lambda: [pair_mixes(suite)],
+    }
+    kind = paper.KINDS[paper.TABLES[int(wildcards.number)].kind]
+    return {name: known[name]() for name in kind.needs}
+
+
 def table_merges(wildcards):
     """The merges behind a table."""
-    if table_not_applicable(wildcards):
-        return []
     suite, number = wildcards.suite, int(wildcards.number)
-    table = artifacts.TABLES[number]
+    table = paper.TABLES[number]
     there = backbones_of(suite, table.release_format)
     backbones = [b for b in artifacts.table_backbones(suite_of(suite), number) if b in there]
-    if table.kind in WITH_DATA:
+    if table.with_data:
         return data_merges(suite, backbones)
     return merges(suite, table.release_format, backbones)
 
@@ -54,7 +70,8 @@ def data_merges(suite, backbones):
 
 def standalone_of_merging(wildcards):
     """The table of standalone accuracies that goes with Table 2 or 4; others need none."""
-    if wildcards.number not in ("2", "4") or table_not_applicable(wildcards):
+    kind = paper.TABLES[int(wildcards.number)].kind
+    if kind != "merging" or table_not_applicable(wildcards):
         return []
     return [f"results/{wildcards.suite}/table{int(wildcards.number) - 1}.csv"]
 
@@ -81,11 +98,19 @@ def scale_sweeps(suite):
     ]
 
 
-def figure_zero_shot(suite):
-    """The zero-shot scores on the figures' backbone, the task of Figure 2 first."""
-    figures, tasks = suite_of(suite)["figures"], suite_of(suite)["tasks"]
-    ordered = [figures["task"], *(task for task in tasks if task != figures["task"])]
-    return [stored(f"results/{suite}/{figures['backbone']}/heads/{task}.json") for task in ordered]
+def figure_inputs(wildcards):
+    """The records behind a figure, by kind; zero-shot scores of the tasks that it shows."""
+    suite, figure = wildcards.suite, paper.FIGURES[int(wildcards.number)]
+    backbone, settings = figures_backbone(suite), suite_of(suite)
+    tasks = [settings["figures"]["task"]] if "task" in figure.settings else settings["tasks"]
+    heads = f"results/{suite}/{backbone}/heads"
+    known = {
+        "sweeps": scale_sweeps(suite),
+        "pairs": [pair_mixes(suite)],
+        "merges": data_merges(suite, [backbone]),
+        "zero_shot": [stored(f"{heads}/{task}.json") for task in tasks],
+    }
+    return {kind: known[kind] for kind in figure.needs}
 
 
 onstart:
@@ -99,50 +124,41 @@ onstart:
         )
 
 
+def has_figures(suite):
+    """Whether a suite has what the figures show."""
+    return artifacts.figure_not_applicable(suite, suite_of(suite)) is None
+
+
 def claimed_tables(suite):
     """The tables and figures that claims are tested on; figures where the suite has them."""
-    figures = [] if artifacts.figure_not_applicable(suite, suite_of(suite)) else artifacts.FIGURES
-    names = [f"table{n}" for n in artifacts.TABLES] + [f"figure{n}" for n in figures]
+    figures = paper.FIGURES if has_figures(suite) else []
+    names = [f"table{n}" for n in paper.TABLES] + [f"figure{n}" for n in figures]
     return [f"results/{suite}/{name}.csv" for name in names]
 
 
 def ablated_settings(suite):
     """The settings that a suite sweeps as part of all artifacts; sweeps train, releases do not."""
-    if RELEASED or artifacts.figure_not_applicable(suite, suite_of(suite)):
+    if RELEASED or not has_figures(suite):
         return []
     return suite_of(suite)["ablations"]["settings"]
 
 
 def all_artifacts(suite):
     """Everything that a suite can show, on request: tables, figures, comparison."""
-    figures = [] if artifacts.figure_not_applicable(suite, suite_of(suite)) else artifacts.FIGURES
-    return [
-        *DEFAULT_ARTIFACTS,
-        *(f"table{n}.{kind}" for n in artifacts.TABLES for kind in ("csv", "tex")),
-        *(f"figure{n}.{kind}" for n in figures for kind in ("csv", "pdf", "png")),
-        *(
-            f"ablation_{setting}.{kind}"
-            for setting in ablated_settings(suite)
-            for kind in ("csv", "pdf", "png")
-        ),
-        *(["theorem2.csv", "theorem4.csv", "theory.txt"] if figures else []),
-        "claims.csv",
-        "comparison.csv",
-        "comparison.md",
-    ]
+    return artifacts.all_names(figures=has_figures(suite), ablations=ablated_settings(suite))
 
 
 def everything(wildcards):
     """All artifacts of the configured suite under results/, and what lists the files behind them."""
-    names = [*all_artifacts(config["suite"]), "manifest.json", "manifest_all.json"]
-    return [f"results/{name}" for name in dict.fromkeys(names)]
+    names = [*all_artifacts(config["suite"]), *artifacts.MANIFESTS]
+    return [f"results/{name}" for name in names]
 
 
 def manifested(wildcards):
     """The artifacts that a manifest lists; that of all artifacts is made after the other one."""
     if wildcards.manifest == "manifest":
         return DEFAULT_ARTIFACTS
-    return [*dict.fromkeys(all_artifacts(wildcards.suite)), "manifest.json"]
+    return [*all_artifacts(wildcards.suite), "manifest.json"]
 
 
 def variant(wildcards):

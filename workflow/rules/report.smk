@@ -3,16 +3,6 @@
 # Needs a suite's artifacts; makes results/{suite}/pages/{artifact}.html. `report_pages` is what
 # `make report` asks for before it calls Snakemake's own --report.
 
-PAGES = {
-    "claims.csv": ("Claims", "Claims and verdicts"),
-    "comparison.csv": ("Claims", "Beside the published numbers"),
-    "theory.txt": ("Theory", "Premises"),
-    "theorem2.csv": ("Theory", "Theorem A.2"),
-    "theorem4.csv": ("Theory", "Theorem A.4"),
-    # Two spaces before one digit: the report sorts labels as texts.
-    **{f"table{number}.csv": ("Tables", f"Table {number:>2}") for number in artifacts.TABLES},
-}
-
 
 rule render_page:
     """Render a table or a text as a page of the report."""
@@ -22,22 +12,19 @@ rule render_page:
         page=report(
             "results/{suite}/pages/{artifact}.html",
             caption="../report/page.rst",
-            category=lambda w: PAGES[w.artifact][0],
-            labels=lambda w: {"content": PAGES[w.artifact][1]},
+            category=lambda w: artifacts.PAGES[w.artifact].section,
+            labels=lambda w: {"content": artifacts.PAGES[w.artifact].label},
         ),
     log:
         "logs/{suite}/render_page/{artifact}.log",
     wildcard_constraints:
-        artifact="|".join(name.replace(".", "[.]") for name in PAGES),
+        artifact="|".join(name.replace(".", "[.]") for name in artifacts.PAGES),
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        title=lambda w: f"{PAGES[w.artifact][1]}, {w.suite} suite",
+        title=lambda w: f"{artifacts.PAGES[w.artifact].label}, {w.suite} suite",
+        text=lambda w: artifacts.PAGES[w.artifact].text,
         code=code("render_page.py"),
     message:
         "Render {wildcards.artifact} of the {wildcards.suite} suite for the report"
@@ -51,7 +38,7 @@ rule report_pages:
         everything,
         lambda w: [
             f"results/{config['suite']}/pages/{name}.html"
-            for name in PAGES
+            for name in artifacts.PAGES
             if name in all_artifacts(config["suite"])
         ],
     localrule: True

@@ -4,105 +4,28 @@
 # a suite cannot have is made and says why; trap2/suites/artifacts.py knows which.
 
 
-rule tabulate_standalone:
-    """Make Table 1 or 3: standalone accuracy, with zero-shot as the reference."""
+rule make_table:
+    """Make a table of the paper, in the layout of its kind."""
     input:
-        records=lambda w: records(w.suite, table_release(w)),
-        zero_shot=lambda w: zero_shot_records(w.suite, table_release(w)),
+        unpack(table_inputs),
     output:
-        table="results/{suite}/table{number,[13]}.csv",
+        table="results/{suite}/table{number}.csv",
     log:
-        "logs/{suite}/tabulate_standalone/table{number}.log",
+        "logs/{suite}/make_table/{number}.log",
+    wildcard_constraints:
+        number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        tasks=lambda w: suite_of(w)["tasks"],
+        kind=lambda w: paper.TABLES[int(w.number)].kind,
+        settings=lambda w: table_settings(w),
         not_applicable=lambda w: table_not_applicable(w),
-        code=code("tabulate_standalone.py"),
+        code=code("make_table.py"),
     message:
-        "Make Table {wildcards.number} of the {wildcards.suite} suite: standalone accuracy"
+        "Make Table {wildcards.number} of the {wildcards.suite} suite: {params.kind}"
     script:
-        "../scripts/tabulate_standalone.py"
-
-
-rule tabulate_merging:
-    """Make Table 2, 4 or 5: accuracy after merging, averaged over tasks and trials."""
-    input:
-        merges=table_merges,
-    output:
-        table="results/{suite}/table{number,[245]}.csv",
-    log:
-        "logs/{suite}/tabulate_merging/table{number}.log",
-    localrule: True
-    conda:
-        "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        columns=lambda w: table_columns(w),
-        not_applicable=lambda w: table_not_applicable(w),
-        code=code("tabulate_merging.py"),
-    message:
-        "Make Table {wildcards.number} of the {wildcards.suite} suite: accuracy after merging"
-    script:
-        "../scripts/tabulate_merging.py"
-
-
-rule tabulate_complete:
-    """Make one of Tables 7 to 11: accuracy after merging, one column a protected task."""
-    input:
-        merges=table_merges,
-    output:
-        table="results/{suite}/table{number,7|8|9|10|11}.csv",
-    log:
-        "logs/{suite}/tabulate_complete/table{number}.log",
-    localrule: True
-    conda:
-        "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        tasks=lambda w: suite_of(w)["tasks"],
-        columns=lambda w: table_columns(w),
-        not_applicable=lambda w: table_not_applicable(w),
-        code=code("tabulate_complete.py"),
-    message:
-        "Make Table {wildcards.number} of the {wildcards.suite} suite: every protected task's merges"
-    script:
-        "../scripts/tabulate_complete.py"
-
-
-rule tabulate_correlations:
-    """Make Table 6: correlations of two adapters' distance with the loss at their midpoint."""
-    input:
-        pairs=lambda w: [] if table_not_applicable(w, 6) else [pair_mixes(w.suite)],
-    output:
-        table="results/{suite}/table6.csv",
-    log:
-        "logs/{suite}/tabulate_correlations.log",
-    localrule: True
-    conda:
-        "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        not_applicable=lambda w: table_not_applicable(w, 6),
-        code=code("tabulate_correlations.py"),
-    message:
-        "Make Table 6 of the {wildcards.suite} suite: distance and loss between adapters"
-    script:
-        "../scripts/tabulate_correlations.py"
+        "../scripts/make_table.py"
 
 
 rule render_table:
@@ -111,18 +34,16 @@ rule render_table:
         table="results/{suite}/table{number}.csv",
         standalone=standalone_of_merging,
     output:
-        tex="results/{suite}/table{number,[1-9]|10|11}.tex",
+        tex="results/{suite}/table{number}.tex",
     log:
         "logs/{suite}/render_table/table{number}.log",
+    wildcard_constraints:
+        number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        kind=lambda w: artifacts.TABLES[int(w.number)].kind,
+        kind=lambda w: paper.TABLES[int(w.number)].kind,
         seed=lambda w: seed_of(w),
         code=code("render_table.py"),
     message:
@@ -136,16 +57,14 @@ rule summarise_seeds:
     input:
         tables=lambda w: [f"results/{suite}/table{w.number}.csv" for suite in replicas(w.suite)],
     output:
-        table="results/{suite}/seeds/table{number,[1-9]|10|11}.csv",
+        table="results/{suite}/seeds/table{number}.csv",
     log:
         "logs/{suite}/summarise_seeds/table{number}.log",
+    wildcard_constraints:
+        number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
         seeds=config.get("seeds"),
         code=code("summarise_seeds.py"),
@@ -163,7 +82,7 @@ use rule render_table as render_seeds with:
             for path in standalone_of_merging(w)
         ],
     output:
-        tex="results/{suite}/seeds/table{number,[1-9]|10|11}.tex",
+        tex="results/{suite}/seeds/table{number}.tex",
     log:
         "logs/{suite}/render_seeds/table{number}.log",
 
@@ -173,21 +92,21 @@ rule render_published:
     input:
         numbers="config/published/table{number}.csv",
         standalone=lambda w: (
-            [f"config/published/table{int(w.number) - 1}.csv"] if w.number in ("2", "4") else []
+            [f"config/published/table{int(w.number) - 1}.csv"]
+            if paper.TABLES[int(w.number)].kind == "merging"
+            else []
         ),
     output:
-        tex="results/published/table{number,[1-9]|10|11}.tex",
+        tex="results/published/table{number}.tex",
     log:
         "logs/published/render_published/table{number}.log",
+    wildcard_constraints:
+        number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        kind=lambda w: artifacts.TABLES[int(w.number)].kind,
+        kind=lambda w: paper.TABLES[int(w.number)].kind,
         code=code("render_published.py"),
     message:
         "Render the published Table {wildcards.number}"
@@ -208,18 +127,8 @@ rule summarise_results:
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        places={
-            "results/table1.csv": "accuracy of each update used alone",
-            "results/table2.csv": "accuracy after merging, every method and space",
-            "results/cells.csv": "every single merge, task by task",
-            "results/figure2.png": "loss and accuracy over the scale of one update",
-            "results/figure5.png": "what averaging N updates does to each task",
-        },
+        places=artifacts.BRIEFS,
         code=code("summarise_results.py"),
     message:
         "Summarise the {wildcards.suite} suite"
@@ -238,10 +147,6 @@ rule publish:
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
         suite=config["suite"],
         code=code("publish.py"),

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.rows import group
 from trap2.runtime.messages import message
 from trap2.runtime.schema import ConfigurationError, checked, read_yaml
 
-Row = Mapping[str, str]
-
-
-Tables = Mapping[str, Sequence[Row]]
+Tables = Mapping[str, Rows]
 
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
@@ -86,7 +84,7 @@ def judge(claim: Mapping[str, Any], tables: Tables) -> Verdict:
 
 def claim_rows(
     suite: str, claims: Sequence[Mapping[str, Any]], tables: Tables, published: Tables
-) -> list[dict[str, str]]:
+) -> list[TextRow]:
     """A row a claim, with the run's verdict and that of the published numbers."""
     rows = []
     for claim in claims:
@@ -108,7 +106,7 @@ def _missing(table: str, test: Mapping[str, Any]) -> str:
     return f"the run's {table} has no {what}" if what else f"the run's {table} is empty"
 
 
-def _table(name: str, tables: Tables) -> Sequence[Row]:
+def _table(name: str, tables: Tables) -> Rows:
     rows = tables.get(name)
     if not rows:
         raise Untestable(f"the run has no {name}")
@@ -133,12 +131,15 @@ def _comparisons(
 
 
 def _row_comparisons(
-    rows: Sequence[Row], test: Mapping[str, Any], tables: Tables
+    rows: Rows, test: Mapping[str, Any], tables: Tables
 ) -> Iterator[tuple[float, float]]:
     keys = tuple(test["by"])
     against = {k: v for k, v in test["against"].items() if k not in {"table", "column"}}
     others = _table(test["against"]["table"], tables) if "table" in test["against"] else rows
-    references = group((row for row in others if _fits(row, against)), keys)
+    references = group(
+        (row for row in others if _fits(row, against)),
+        lambda row: tuple(row[key] for key in keys),
+    )
     for row in rows:
         if not _fits(row, test["of"]):
             continue

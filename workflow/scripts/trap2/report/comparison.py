@@ -7,15 +7,14 @@ its reference in the same column, and with the paper's order on the backbone of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from trap2.report.names import task_title
-from trap2.suites.artifacts import TABLES
+from trap2.report.shapes import Row, Rows, TextRow
+from trap2.report.tables.columns import FACTS, REFERENCES
+from trap2.suites.paper import TABLES
 
-Row = Mapping[str, str]
-
-
-Tables = Mapping[int, Sequence[Row]]
+Tables = Mapping[int, Rows]
 
 
 NUMBER_COLUMNS = ["suite", "table", "backbone", "release", "protection", "column"]
@@ -37,19 +36,13 @@ LEVEL = 0.05
 """Closer than this share of the reference, two values are level: the paper's own 95 %."""
 
 
-KEYS = ("backbone", "release", "protection", "correlation", "statistic", "merge_method")
-
-
-FACTS = {*KEYS, "suite", "merge_space", "notes", "n_pairs"}
-
-
 # Backbones of each kind in the order in which the paper's tables show them.
 PUBLISHED_BACKBONES = {"vit": ("ViT-B-32", "ViT-L-14"), "convnext": ("convnext_base_w",)}
 
 Values = dict[tuple[str, str, str, str], float]
 
 
-def values_of(number: int, rows: Sequence[Row]) -> Values:
+def values_of(number: int, rows: Rows) -> Values:
     """The numbers of a table by (backbone, release, protection, column), columns as printed.
 
     The column of Tables 7 to 11 is ``method-space: task``, of Table 6 ``correlation: x, y``.
@@ -75,7 +68,7 @@ def _column_title(number: int, name: str) -> str:
     return name if TABLES[number].kind in {"merging", "data"} else task_title(name)
 
 
-def number_rows(suite: str, ours: Tables, published: Tables) -> list[dict[str, str]]:
+def number_rows(suite: str, ours: Tables, published: Tables) -> list[TextRow]:
     """Published, ours and difference for every published number that the run has too."""
     rows = []
     for number in sorted(published):
@@ -101,7 +94,7 @@ def order(value: float, reference: float) -> str:
 
 def pattern_rows(
     suite: str, ours: Tables, published: Tables, families: Mapping[str, str]
-) -> list[dict[str, str]]:
+) -> list[TextRow]:
     """Each protection against its reference in every column, and the paper's order beside it.
 
     Args:
@@ -128,7 +121,7 @@ def pattern_rows(
 def _against_reference(
     number: int, values: Values
 ) -> Iterator[tuple[tuple[str, str, str, str], float, str, float]]:
-    name = "fine-tuned" if TABLES[number].kind == "standalone" else "unprotected"
+    name = REFERENCES.get(TABLES[number].kind, "unprotected")
     for key, value in values.items():
         backbone, release, protection, column = key
         # The unprotected merge has an average alone.
@@ -138,7 +131,7 @@ def _against_reference(
             yield key, value, name, reference
 
 
-def _published_order(row: Row, theirs: Values, family: str) -> dict[str, str]:
+def _published_order(row: Row, theirs: Values, family: str) -> TextRow:
     for backbone in PUBLISHED_BACKBONES.get(family, ()):
         for key, value, _, reference in _against_reference(int(row["table"]), theirs):
             if key == (backbone, row["release"], row["protection"], row["column"]):

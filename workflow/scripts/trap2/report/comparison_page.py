@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 
 from trap2.report.claims import FAILS, HOLDS, UNTESTED
 from trap2.report.names import backbone_title, protection_title
+from trap2.report.shapes import Row
 from trap2.report.tables.rows import group, mean
-from trap2.suites.artifacts import TABLES
-
-Row = Mapping[str, str]
-
+from trap2.suites.paper import TABLES
 
 MARKS = {HOLDS: "✔ holds", FAILS: "✘ does not hold", UNTESTED: "– not tested"}
 
@@ -53,7 +52,7 @@ def comparison_page(
         ]
     lines += [f"> {note}" for note in notes] + [""] * bool(notes)
     lines += _claims(claims)
-    for (number,), members in group(rows, ("table",)).items():
+    for number, members in group(rows, itemgetter("table")).items():
         lines += ["", f"## Table {number}", ""]
         lines += _numbers(members) if numbers else _pattern(int(number), members)
     return "\n".join(lines) + "\n"
@@ -98,7 +97,7 @@ def _numbers(members: Sequence[Row]) -> list[str]:
         return lines[:1]
     columns = list(dict.fromkeys(row["column"] for row in members))
     lines += _header(["backbone", "protection", *columns])
-    for (backbone, protection), row in group(members, ("backbone", "protection")).items():
+    for (backbone, protection), row in group(members, itemgetter("backbone", "protection")).items():
         at = {each["column"]: each for each in row}
         cells = [f"{at[c]['ours']} ({at[c]['difference']})" if c in at else "" for c in columns]
         lines.append(_line([backbone_title(backbone), protection_title(protection), *cells]))
@@ -122,7 +121,7 @@ def _pattern(number: int, members: Sequence[Row]) -> list[str]:
         return [*lines, "", f"All columns: `table{number}.csv`."]
     columns = list(dict.fromkeys(row["column"] for row in members))
     lines += ["", *_header(["backbone", "protection", *columns])]
-    for (backbone, protection), row in group(members, ("backbone", "protection")).items():
+    for (backbone, protection), row in group(members, itemgetter("backbone", "protection")).items():
         at = {each["column"]: each for each in row}
         cells = [
             f"{ORDERS[at[c]['order']]} {float(at[c]['difference']):+.1f}" if c in at else ""

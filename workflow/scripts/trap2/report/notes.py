@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-COLUMN = "notes"
-
+from trap2.report.shapes import Point, Row
+from trap2.report.tables.columns import NOTES
+from trap2.updates.records import Circumstances
 
 CAPTION_WIDTH = 110
 
 
-def notes_of(records: Iterable[Mapping[str, Any]]) -> str:
+def notes_of(records: Iterable[Circumstances]) -> str:
     """All notes of some records, each once, in one line; empty if there are none."""
-    return " ".join(sorted({note for record in records for note in record.get(COLUMN, [])}))
+    return " ".join(sorted({note for record in records for note in record.get("notes", [])}))
 
 
 def add_notes(
-    columns: list[str], rows: list[dict[str, str]], records: Iterable[Mapping[str, Any]]
+    columns: list[str], rows: Sequence[Point], records: Iterable[Circumstances]
 ) -> list[str]:
     """Give every row the notes of the records behind its table, if there are any.
 
@@ -34,21 +34,21 @@ def add_notes(
     if not text:
         return columns
     for row in rows:
-        row[COLUMN] = text
-    return [*columns, COLUMN]
+        row[NOTES] = text
+    return [*columns, NOTES]
 
 
-def run_of(record: Mapping[str, Any], seed: int) -> str:
+def run_of(record: Circumstances, seed: int) -> str:
     """What a figure's caption begins with: suite, seed and backbone."""
     return f"{record['suite']} suite, seed {seed}, {record['backbone']}"
 
 
-def add_caption_notes(about: str, records: Iterable[Mapping[str, Any]]) -> str:
+def add_caption_notes(about: str, records: Iterable[Circumstances]) -> str:
     """A figure's caption with the notes of the records behind it above it, wrapped."""
     return "\n".join([*textwrap.wrap(notes_of(records), CAPTION_WIDTH), about])
 
 
-def add_closing_notes(text: str, rows: Iterable[Mapping[str, str]]) -> str:
+def add_closing_notes(text: str, rows: Iterable[Row]) -> str:
     """A text with the notes of a table's rows below it."""
-    notes = sorted({row[COLUMN] for row in rows if row.get(COLUMN)})
+    notes = sorted({row[NOTES] for row in rows if row.get(NOTES)})
     return text + "".join(f"\n{textwrap.fill('Note: ' + note, CAPTION_WIDTH)}\n" for note in notes)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from trap2.merging.catalogue import data_column
+from trap2.report.shapes import Row, TextRow
 from trap2.report.tables.correlations import STATISTICS
 from trap2.report.tables.rows import percent
 from trap2.runtime import files
-from trap2.suites.artifacts import TABLES
-
-Row = Mapping[str, str]
+from trap2.suites.paper import TABLES
 
 
-def read_published(paths: Iterable[str | Path]) -> dict[int, list[dict[str, str]]]:
+def read_published(paths: Iterable[str | Path]) -> dict[int, list[TextRow]]:
     """Number of a table to its published rows, from all files ``config/published/tableN.csv``."""
     return {
         number: published_rows(TABLES[number].kind, files.read_csv(path))
@@ -22,11 +21,11 @@ def read_published(paths: Iterable[str | Path]) -> dict[int, list[dict[str, str]
     }
 
 
-def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
+def published_rows(kind: str, numbers: Iterable[Row]) -> list[TextRow]:
     """A published table, one number a row, as the rows that this project writes.
 
     Args:
-        kind: the table's layout (:data:`trap2.suites.artifacts.TABLES`).
+        kind: the table's layout (:data:`trap2.suites.paper.TABLES`).
         numbers: rows of ``config/published/tableN.csv``.
 
     Returns:
@@ -35,7 +34,7 @@ def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
     """
     if kind == "correlation":
         return _correlations(numbers)
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    rows: dict[tuple[str, ...], TextRow] = {}
     for entry in numbers:
         if entry.get("source", "paper") != "paper":
             continue
@@ -49,7 +48,7 @@ def published_rows(kind: str, numbers: Iterable[Row]) -> list[dict[str, str]]:
     return _filled(list(rows.values()))
 
 
-def _filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def _filled(rows: list[TextRow]) -> list[TextRow]:
     """The rows with the columns of all of them, the average last, empty where one has none."""
     names = dict.fromkeys(name for row in rows for name in row if name != "average")
     if any("average" in row for row in rows):
@@ -72,7 +71,7 @@ def _column(kind: str, entry: Row) -> str:
     return "average" if name == "Average" else name
 
 
-def _correlations(numbers: Iterable[Row]) -> list[dict[str, str]]:
+def _correlations(numbers: Iterable[Row]) -> list[TextRow]:
     """The upper triangles that are published, as whole symmetric matrices."""
     values: dict[tuple[str, str, str], str] = {}
     pairs: dict[str, str] = {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Row = Mapping[str, str]
-
+from trap2.report.shapes import Rows
 
 SHOWN = 20
 
@@ -29,7 +28,7 @@ class Comparison:
     differences: list[Difference]
 
 
-def differences(reference: list[Row], ours: list[Row]) -> Comparison:
+def differences(reference: Rows, ours: Rows) -> Comparison:
     """Compare two tables value by value, as text; a row or column too few counts as empty."""
     columns = list(dict.fromkeys(key for row in [*reference, *ours] for key in row))
     found = []

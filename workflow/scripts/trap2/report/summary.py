@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trap2.report import notes
-
-Row = Mapping[str, str]
-
-
-FACTS = ("suite", "backbone", "release", "protection", notes.COLUMN)
+from trap2.report.shapes import Row
+from trap2.report.tables.columns import numbers
 
 
 def summary(
@@ -50,7 +46,7 @@ def _backbone_lines(alone: Mapping[str, float], merged: Mapping[str, Row]) -> li
         f"  used alone:    zero-shot {zero_shot:.1f}, fine-tuned {tuned:.1f}, TRAP² {trap2:.1f} "
         f"({100 * trap2 / tuned:.0f} % of fine-tuned)"
     ]
-    columns = [name for name in merged["trap2"] if name not in FACTS]
+    columns = numbers(merged["trap2"])
     plain = {name: float(merged["unprotected"][name]) for name in columns}
     broken = {name: float(merged["trap2"][name]) for name in columns}
     if "TA-Full" in columns:

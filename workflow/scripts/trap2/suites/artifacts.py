@@ -7,60 +7,146 @@ made all the same and says why it is empty; a figure has nothing to draw and end
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trap2.merging.catalogue import data_column
 from trap2.models.families import family_of
+from trap2.suites.paper import FIGURES, TABLES, Figure, Table
 
 Suite = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
-    """What a table of the paper shows.
+class Artifact:
+    """Files of ``results/`` with one stem.
 
     Attributes:
-        kind: its layout: ``standalone``, ``merging``, ``data``, ``correlation``, ``complete`` or
-            ``complete-data``.
-        release_format: ``lora`` or ``full``.
-        family: the backbones that it shows, ``vit`` or ``convnext``; all if empty.
-        position: which of them, from 0; all if None.
+        forms: their endings; the report has a page of the first.
+        section: where the report has it; empty if nowhere.
+        label: what the report calls it.
+        text: what it shows, for the report.
+        plain: the endings that a run makes for which nothing was asked.
+        brief: what the summary of such a run says of it.
+        release_format: what the suite must train for it.
     """
 
-    kind: str
-    release_format: str
-    family: str = ""
-    position: int | None = None
+    forms: tuple[str, ...]
+    section: str = ""
+    label: str = ""
+    text: str = ""
+    plain: tuple[str, ...] = ()
+    brief: str = ""
+    release_format: str = "lora"
 
 
-TABLES: dict[int, Table] = {
-    1: Table("standalone", "lora"),
-    2: Table("merging", "lora"),
-    3: Table("standalone", "full"),
-    4: Table("merging", "full"),
-    5: Table("data", "lora"),
-    6: Table("correlation", "lora"),
-    7: Table("complete", "lora", "vit", 0),
-    8: Table("complete", "lora", "vit", 1),
-    9: Table("complete", "lora", "convnext", 0),
-    10: Table("complete", "full", "", 0),
-    11: Table("complete-data", "lora"),
+def _table(number: int, table: Table) -> Artifact:
+    # Two spaces before one digit: the report sorts labels as texts.
+    return Artifact(
+        *(("csv", "tex"), TABLE_PAGES, f"Table {number:>2}", table.text),
+        plain=("csv",) if table.kind in {"standalone", "merging"} else (),
+        brief=table.brief,
+        release_format=table.release_format,
+    )
+
+
+def _figure(number: int, figure: Figure) -> Artifact:
+    return Artifact(
+        *(("csv", "pdf", "png"), FIGURE_PAGES, f"Figure {number}", figure.caption),
+        plain=("pdf", "png") if figure.brief else (),
+        brief=figure.brief,
+    )
+
+
+TABLE_PAGES, FIGURE_PAGES, THEORY, CLAIMS = "Tables", "Figures", "Theory", "Claims"
+"""The sections of the report; that of the ablations stands with their rule."""
+
+
+ARTIFACTS: dict[str, Artifact] = {
+    **{f"table{number}": _table(number, table) for number, table in TABLES.items()},
+    "cells": Artifact(("csv",), plain=("csv",), brief="every single merge, task by task"),
+    **{f"figure{number}": _figure(number, figure) for number, figure in FIGURES.items()},
+    "summary": Artifact(("txt",), plain=("txt",)),
+    "theorem2": Artifact(
+        *(("csv",), THEORY, "Theorem A.2"),
+        "Bounds of Theorem A.2 beside the measured increase of the test loss, in nats.",
+    ),
+    "theorem4": Artifact(
+        *(("csv",), THEORY, "Theorem A.4"),
+        "Bounds of Theorem A.4 beside the measured increase of the test loss, in nats.",
+    ),
+    "theory": Artifact(
+        *(("txt",), THEORY, "Premises"),
+        "How often the premises of Theorems A.2 and A.4 hold.",
+    ),
+    "claims": Artifact(
+        *(("csv",), CLAIMS, "Claims and verdicts"),
+        "The paper's claims and what the run says about each. *held* of *of* comparisons satisfy "
+        "the test; *margin* is the least favourable one; *published* is the verdict of the same "
+        "test on the paper's numbers.",
+    ),
+    "comparison": Artifact(
+        *(("csv", "md"), CLAIMS, "Beside the published numbers"),
+        "The run beside the published numbers: differences for a suite of the paper's datasets, "
+        "otherwise the order in each column.",
+    ),
 }
+"""All that a suite can show, by the stem of its files; ablations aside."""
 
 
-FIGURES = (2, 3, 4, 5, 6, 7, 8)
+MANIFESTS = ("manifest.json", "manifest_all.json")
+"""Lists of the files behind the artifacts of a plain run, and behind all of them."""
 
 
 NAMES = (
-    *(f"table{n}.{kind}" for n in TABLES for kind in ("csv", "tex")),
-    *(f"figure{n}.{kind}" for n in FIGURES for kind in ("csv", "pdf", "png")),
-    *("cells.csv", "claims.csv", "comparison.csv", "comparison.md", "summary.txt"),
-    *("theorem2.csv", "theorem4.csv", "theory.txt"),
-    *("manifest.json", "manifest_all.json", "reproduction.md"),
+    *(f"{name}.{form}" for name, artifact in ARTIFACTS.items() for form in artifact.forms),
+    *MANIFESTS,
+    "reproduction.md",
 )
 """The files of ``results/`` that can be asked for by name, ablations aside."""
+
+
+PAGES: dict[str, Artifact] = {
+    f"{name}.{artifact.forms[0]}": artifact
+    for name, artifact in ARTIFACTS.items()
+    if artifact.section not in {"", FIGURE_PAGES}
+}
+"""The files that the report shows as pages."""
+
+
+BRIEFS = {
+    f"results/{name}.{artifact.plain[-1]}": artifact.brief
+    for name, artifact in ARTIFACTS.items()
+    if artifact.brief
+}
+"""What the summary of a plain run says of where things are."""
+
+
+def plain_names(release_formats: Collection[str]) -> list[str]:
+    """The files of a run for which nothing was asked, of a suite with these release formats."""
+    return [
+        f"{name}.{form}"
+        for name, artifact in ARTIFACTS.items()
+        for form in artifact.plain
+        if artifact.release_format == "lora" or artifact.release_format in release_formats
+    ]
+
+
+def all_names(*, figures: bool, ablations: Iterable[str]) -> list[str]:
+    """Every file that a suite can show.
+
+    Args:
+        figures: whether it has figures (:func:`figure_not_applicable`), and with them theory.
+        ablations: the settings that it sweeps.
+    """
+    shown = {
+        name: artifact.forms
+        for name, artifact in ARTIFACTS.items()
+        if figures or artifact.section not in {FIGURE_PAGES, THEORY}
+    }
+    shown |= {f"ablation_{setting}": ("csv", "pdf", "png") for setting in ablations}
+    return [f"{name}.{form}" for name, forms in shown.items() for form in forms]
 
 
 _SHOWN = {
@@ -151,6 +237,17 @@ def data_columns(suite: Suite) -> list[str]:
     """The columns of Table 5."""
     data = suite["merging"]["data"]
     return [data_column(m, sampling) for m in data["methods"] for sampling in data["samplings"]]
+
+
+def figure_settings(suite: Suite, number: int) -> dict[str, object]:
+    """What a figure must know of a suite, and nothing that it need not."""
+    known: dict[str, Callable[[], object]] = {
+        "task": lambda: suite["figures"]["task"],
+        "tasks": lambda: suite["tasks"],
+        "pair": lambda: figure_pair(suite),
+        "cells": lambda: data_columns(suite),
+    }
+    return {name: known[name]() for name in FIGURES[number].settings}
 
 
 def figure_pair(suite: Suite) -> tuple[str, str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
 from trap2.report.tables.rows import mean, merge_average
 from trap2.suites.ablations import SETTINGS
+from trap2.updates.records import AblationRecord
 
-Row = dict[str, Any]
-
-
-LINES: dict[str, dict[str, Any]] = {
+LINES: dict[str, style.Look] = {
     "standalone": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Used alone"},
     "merged": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "Merged, all tasks"},
     "merged_protected": {
@@ -30,7 +28,7 @@ LINES: dict[str, dict[str, Any]] = {
 REFERENCES = {"standalone": "unprotected_standalone", "merged": "unprotected_merged"}
 
 
-def ablation_rows(record: Mapping[str, Any]) -> list[Row]:
+def ablation_rows(record: AblationRecord) -> list[Point]:
     """A row a value and task: standalone, merged (mean over tasks) and merged on the task itself.
 
     The merge is task arithmetic with the other tasks' unprotected adapters, its coefficient
@@ -49,7 +47,7 @@ def ablation_rows(record: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def ablation_figure(rows: Sequence[Row], about: str) -> Figure:
+def ablation_figure(rows: Sequence[Point], about: str) -> Figure:
     """Accuracy over the values of one setting; lines are means over the swept tasks.
 
     Args:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import scale_rows
+from trap2.report.shapes import Point
+from trap2.updates.records import ScaleRecord, ScalesRecord
 
-Profile = list[Mapping[str, Any]]
+Profile = list[ScaleRecord]
+
+
+def plot(given: Given[ScalesRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from the scale sweeps of both protections."""
+    sweeps = {record["protection"]: record["sweeps"][given.task] for record in given.records}
+    about = given.about(f"task {given.task}", "test split")
+    figure = figure2(sweeps, given.zero_shot[given.task], about)
+    return figure, scale_rows(given.records, [given.task])
 
 
 def figure2(sweeps: Mapping[str, Profile], zero_shot: float, about: str) -> Figure:
@@ -45,6 +57,8 @@ def figure2(sweeps: Mapping[str, Profile], zero_shot: float, about: str) -> Figu
     return figure
 
 
-def _nominal_star(axes: Axes, profile: Profile, value: str, color: str) -> None:
+def _nominal_star(
+    axes: Axes, profile: Profile, value: Literal["loss", "accuracy"], color: str
+) -> None:
     point = next(point for point in profile if point["s"] == 1)
     axes.plot(1, point[value], marker="*", markersize=13, color=color, mec="black", zorder=5)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import path_rows
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
+from trap2.updates.records import PairsRecord
 
-Row = Mapping[str, Any]
+
+def plot(given: Given[PairsRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from one pair of the record."""
+    pair = tuple(given.pair)
+    rows = [
+        row
+        for row in path_rows(given.records[0])
+        if (row["protected_task"], row["unprotected_task"]) == pair
+    ]
+    return figure3(rows, given.zero_shot, given.about("test split")), rows
 
 
-def figure3(rows: Sequence[Row], zero_shot: Mapping[str, float], about: str) -> Figure:
+def figure3(rows: Sequence[Point], zero_shot: Mapping[str, float], about: str) -> Figure:
     """Figure 3: accuracy on both tasks along the path between their adapters.
 
     Args:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import pair_rows
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
+from trap2.updates.records import PairsRecord
 
-Row = Mapping[str, Any]
+
+def plot(given: Given[PairsRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from every pair's merge."""
+    rows = pair_rows(given.records[0])
+    return figure4(rows, given.tasks, given.about("test split")), rows
 
 
-def figure4(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
+def figure4(rows: Sequence[Point], tasks: Sequence[str], about: str) -> Figure:
     """Figure 4: three heat maps over the pairs, merged at one scale.
 
     Args:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from trap2.evaluation.scale_grid import averaging_counts
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import averaging_rows
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
+from trap2.updates.records import ScaleRecord, ScalesRecord
 
-Profile = list[Mapping[str, Any]]
+Profile = list[ScaleRecord]
+
+
+def plot(given: Given[ScalesRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from the scale sweeps of both protections."""
+    sweeps = {record["protection"]: record["sweeps"] for record in given.records}
+    figure = figure5(sweeps, given.zero_shot, given.tasks, given.about("test split"))
+    return figure, averaging_rows(given.records, given.tasks, given.zero_shot)
 
 
 def figure5(
     sweeps: Mapping[str, Mapping[str, Profile]],
     zero_shot: Mapping[str, float],
-    tasks: list[str],
+    tasks: Sequence[str],
     about: str,
 ) -> Figure:
     """Figure 5: the uniform-averaging proxy, accuracy at s = 1/N, one panel a task.

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import coefficient_rows
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
+from trap2.updates.records import MergeRecord
 
 
-def figure6(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], about: str) -> Figure:
+def plot(given: Given[MergeRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from the merges with data, the unprotected one among them."""
+    rows = coefficient_rows(given.records, given.cells)
+    return figure6(rows, given.tasks, given.about()), rows
+
+
+def figure6(rows: Sequence[Point], tasks: Sequence[str], about: str) -> Figure:
     """Figure 6: the weight that Chain of Merges gives each adapter once it is protected.
 
     Args:
@@ -49,9 +58,7 @@ def figure6(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], about: str)
     return figure
 
 
-def _protected_weights(
-    rows: Sequence[Mapping[str, Any]], method: str
-) -> dict[str, tuple[float, float]]:
+def _protected_weights(rows: Sequence[Point], method: str) -> dict[str, tuple[float, float]]:
     """By protected task, its own normalised weight and the mean of the others'."""
     found = {}
     for task in dict.fromkeys(row["protected_task"] for row in rows):

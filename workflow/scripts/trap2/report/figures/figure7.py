@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import scale_rows
 from trap2.report.names import task_title
+from trap2.report.shapes import Point
+from trap2.updates.records import ScalesRecord
 
 
-def figure7(rows: Sequence[Mapping[str, Any]], tasks: Sequence[str], about: str) -> Figure:
+def plot(given: Given[ScalesRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from the scale sweeps of both protections."""
+    rows = [row for row in scale_rows(given.records, given.tasks) if row["s"] <= 1]
+    return figure7(rows, given.tasks, given.about("test split")), rows
+
+
+def figure7(rows: Sequence[Point], tasks: Sequence[str], about: str) -> Figure:
     """Figure 7: change of the test loss as an update is scaled down, one panel a task.
 
     Args:

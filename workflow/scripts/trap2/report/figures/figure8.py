@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trap2.report.figures import style
+from trap2.report.figures.given import Given
+from trap2.report.figures.points import path_rows
 from trap2.report.names import task_title
-
-Row = Mapping[str, Any]
-
+from trap2.report.shapes import Point
+from trap2.updates.records import PairsRecord
 
 _LINEAR = 1.0
 
 
-def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
+def plot(given: Given[PairsRecord]) -> tuple[Figure, list[Point]]:
+    """The figure and its numbers from the path of every pair."""
+    rows = path_rows(given.records[0])
+    return figure8(rows, given.tasks, given.about("test split")), rows
+
+
+def figure8(rows: Sequence[Point], tasks: Sequence[str], about: str) -> Figure:
     """Figure 8: a matrix of paths, the loss of both tasks from one adapter to the other.
 
     Args:
@@ -86,12 +92,12 @@ def figure8(rows: Sequence[Row], tasks: Sequence[str], about: str) -> Figure:
     return figure
 
 
-def _loss_limits(rows: Sequence[Row]) -> tuple[float, float]:
+def _loss_limits(rows: Sequence[Point]) -> tuple[float, float]:
     values = [row[f"{side}_delta_loss"] for row in rows for side in style.SIDE_CURVES]
     return min(-0.5, 1.2 * min(values)), max(2.0, 1.6 * max(values))
 
 
-def _path(axes: Axes, points: Sequence[Row], side: str, curve: Mapping[str, Any]) -> None:
+def _path(axes: Axes, points: Sequence[Point], side: str, curve: style.Look) -> None:
     task = {"protected": "row's task (TRAP²)", "unprotected": "column's task (unprotected)"}[side]
     line = {key: curve[key] for key in ("color", "linestyle")}
     values = [point[f"{side}_delta_loss"] for point in points]

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from trap2.evaluation.scale_grid import averaging_counts
+from trap2.report.shapes import Point
 from trap2.report.tables.rows import mean
+from trap2.updates.records import (
+    CellRecord,
+    Circumstances,
+    MergeRecord,
+    PairRecord,
+    PairsRecord,
+    ScalesRecord,
+)
 
-Record = Mapping[str, Any]
+Side = Literal["protected", "unprotected"]
 
 
-Row = dict[str, Any]
+SIDES: tuple[Side, Side] = ("protected", "unprotected")
 
 
-SIDES = ("protected", "unprotected")
-
-
-OWN_END = {"protected": 0.0, "unprotected": 1.0}
+OWN_END: dict[Side, float] = {"protected": 0.0, "unprotected": 1.0}
 """Where on a path (β) each side's own adapter is."""
 
 
 COM = "CoM"
 
 
-def _facts(record: Record) -> Row:
+def _facts(record: Circumstances) -> Point:
     return {"suite": record["suite"], "backbone": record["backbone"]}
 
 
-def scale_rows(records: Iterable[Record], tasks: Iterable[str]) -> list[Row]:
+def scale_rows(records: Iterable[ScalesRecord], tasks: Iterable[str]) -> list[Point]:
     """Figures 2 and 7: every scale of every task's update.
 
     ``delta_loss`` is the test loss at s minus the one at s = 1, in nats.
@@ -49,8 +55,8 @@ def scale_rows(records: Iterable[Record], tasks: Iterable[str]) -> list[Row]:
 
 
 def averaging_rows(
-    records: Iterable[Record], tasks: list[str], zero_shot: Mapping[str, float]
-) -> list[Row]:
+    records: Iterable[ScalesRecord], tasks: Sequence[str], zero_shot: Mapping[str, float]
+) -> list[Point]:
     """Figure 5: accuracy at s = 1/N, with the base model's beside it."""
     rows = []
     for record in records:
@@ -65,7 +71,7 @@ def averaging_rows(
     return rows
 
 
-def path_rows(record: Record) -> list[Row]:
+def path_rows(record: PairsRecord) -> list[Point]:
     """Figures 3 and 8: the points of every path between two adapters.
 
     ``…_delta_loss`` is a task's test loss minus that of its own adapter, in nats.
@@ -87,7 +93,7 @@ def path_rows(record: Record) -> list[Row]:
     return rows
 
 
-def pair_rows(record: Record) -> list[Row]:
+def pair_rows(record: PairsRecord) -> list[Point]:
     """Figure 4: every pair merged at one scale, with each task's accuracy before the merge."""
     rows = []
     for pair in record["pairs"]:
@@ -102,7 +108,7 @@ def pair_rows(record: Record) -> list[Row]:
     return rows
 
 
-def _pair_facts(record: Record, pair: Record) -> Row:
+def _pair_facts(record: PairsRecord, pair: PairRecord) -> Point:
     return _facts(record) | {
         "protection": record["protection"],
         "protected_task": pair["protected_task"],
@@ -110,7 +116,7 @@ def _pair_facts(record: Record, pair: Record) -> Row:
     }
 
 
-def coefficient_rows(merges: Iterable[Record], cells: Iterable[str]) -> list[Row]:
+def coefficient_rows(merges: Iterable[MergeRecord], cells: Iterable[str]) -> list[Point]:
     """Figure 6: the weights that Chain of Merges gives the tasks, means over the layers.
 
     ``normalised`` divides by the weight of the same task in the unprotected merge.
@@ -138,12 +144,12 @@ def coefficient_rows(merges: Iterable[Record], cells: Iterable[str]) -> list[Row
     return rows
 
 
-def _shares(cell: Record) -> dict[str, float]:
+def _shares(cell: CellRecord) -> dict[str, float]:
     layers = list(cell["coefficients"].values())
     return {task: mean(layer[task] for layer in layers) for task in layers[0]}
 
 
-def rounded(rows: Iterable[Row]) -> list[Row]:
+def rounded(rows: Iterable[Point]) -> list[Point]:
     """Rows for a CSV file: floats with six significant digits."""
     return [
         {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}

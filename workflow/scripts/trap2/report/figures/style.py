@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,12 @@ from trap2.runtime import files
 
 matplotlib.use("Agg")
 
+Look = dict[str, Any]
+"""Matplotlib's keywords for one kind of line or bar."""
+
+
 # Okabe-Ito colours; line styles and markers tell the curves apart without them.
-CURVES: dict[str, dict[str, Any]] = {
+CURVES: dict[str, Look] = {
     "unprotected": {"color": "#0072B2", "linestyle": "-", "marker": "o", "label": "Unprotected"},
     "trap2": {"color": "#D55E00", "linestyle": "--", "marker": "X", "label": "TRAP²"},
 }
@@ -31,7 +35,7 @@ SIDE_CURVES = {"protected": CURVES["trap2"], "unprotected": CURVES["unprotected"
 MIDPOINT = 0.5
 
 
-ZERO_SHOT: dict[str, Any] = {
+ZERO_SHOT: Look = {
     "color": "#555555",
     "linestyle": ":",
     "linewidth": 1.2,
@@ -39,7 +43,7 @@ ZERO_SHOT: dict[str, Any] = {
 }
 
 
-BARS: tuple[dict[str, Any], ...] = (
+BARS: tuple[Look, ...] = (
     {"color": "#D55E00", "edgecolor": "black", "linewidth": 0.6},
     {"color": "#F0C9A8", "edgecolor": "black", "linewidth": 0.6, "hatch": "///"},
 )
@@ -55,7 +59,7 @@ CAPTION_SIZE = 7
 _CAPTION_CHARACTERS_PER_INCH = 20
 
 
-NOMINAL: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
+NOMINAL: Look = {"color": "#999999", "linewidth": 0.8, "zorder": 0}
 
 SETTINGS: Any = {
     "axes.axisbelow": True,
@@ -89,7 +93,7 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure
     return figure, list(axes.flat)
 
 
-def marked(curve: Mapping[str, Any]) -> dict[str, Any]:
+def marked(curve: Look) -> Look:
     """A curve of many points: smaller markers."""
     return {**curve, "markersize": 3.5}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from trap2.report.shapes import TextRow
 from trap2.report.tables.rows import facts_of
+from trap2.updates.records import PairRecord, PairsRecord
 
 STATISTICS = {
     "V_norm": "V_norm",
@@ -17,23 +18,20 @@ STATISTICS = {
 """Name in records and tables to name in the paper's Table 6, in its order."""
 
 
-Pair = Mapping[str, Any]
-
-
-def midpoint_increases(pair: Pair) -> tuple[float, float]:
+def midpoint_increases(pair: PairRecord) -> tuple[float, float]:
     """Test loss at the midpoint minus the loss of the task's own adapter, in nats.
 
     Returns:
         For the protected task (β = 0 is its adapter) and the unprotected one (β = 1).
     """
     at = {point["beta"]: point["score"] for point in pair["path"]}
-    return tuple(
-        at[0.5][side]["loss"] - at[end][side]["loss"]
-        for side, end in (("protected", 0.0), ("unprotected", 1.0))
+    return (
+        at[0.5]["protected"]["loss"] - at[0.0]["protected"]["loss"],
+        at[0.5]["unprotected"]["loss"] - at[1.0]["unprotected"]["loss"],
     )
 
 
-def pair_statistics(pairs: Iterable[Pair]) -> dict[str, list[float]]:
+def pair_statistics(pairs: Iterable[PairRecord]) -> dict[str, list[float]]:
     """Each of :data:`STATISTICS` over the ordered pairs.
 
     The midpoint's increase is summarised over the two tasks of the pair, by mean and maximum.
@@ -65,7 +63,7 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ((2 * last - counts + 1) / 2)[inverse].tolist()
 
 
-def correlation_rows(record: Mapping[str, Any]) -> list[dict[str, str]]:
+def correlation_rows(record: PairsRecord) -> list[TextRow]:
     """The rows of Table 6 from one pairs file: two symmetric matrices."""
     statistics = pair_statistics(record["pairs"])
     facts = facts_of(record)

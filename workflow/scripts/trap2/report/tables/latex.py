@@ -12,12 +12,11 @@ from decimal import Decimal
 from itertools import groupby
 
 from trap2.report.names import backbone_title, protection_title, task_title
+from trap2.report.shapes import Row, Rows
+from trap2.report.tables.columns import NOTES, REFERENCES, numbers
 from trap2.report.tables.correlations import STATISTICS
 from trap2.report.tables.latex_cells import Cell, Line, Rule, sentence, to_latex
-from trap2.report.tables.seeds import COLUMN, STD, with_deviation
-
-Row = Mapping[str, str]
-
+from trap2.report.tables.seeds import with_deviation
 
 MARK_BELOW = Decimal("0.95")
 """Values below this share of their reference are marked (captions of Tables 1 and 2)."""
@@ -25,14 +24,6 @@ MARK_BELOW = Decimal("0.95")
 
 BARS = {1, 2}
 
-
-FACTS = ("suite", "backbone", "release", "protection", "notes", COLUMN)
-
-
-COMPLETE_FACTS = (*FACTS, "merge_method", "merge_space")
-
-
-REFERENCES = {"standalone": "fine-tuned", "merging": "unprotected"}
 
 _CAPTIONS = {
     1: "Standalone accuracy (%; ↑) of adapters. Bars are relative to Fine-Tuned, task by task; "
@@ -62,7 +53,7 @@ def is_below(value: str, reference: str) -> bool:
     return Decimal(value) < MARK_BELOW * Decimal(reference)
 
 
-def zero_shot_averages(standalone: Sequence[Row]) -> dict[str, str]:
+def zero_shot_averages(standalone: Rows) -> dict[str, str]:
     """The base models' average accuracy by backbone, as printed in Table 1 or 3."""
     zero_shot = (row for row in standalone if row.get("protection") == "zero-shot")
     return {row["backbone"]: row["average"] for row in zero_shot}
@@ -71,7 +62,7 @@ def zero_shot_averages(standalone: Sequence[Row]) -> dict[str, str]:
 def render(
     number: int,
     kind: str,
-    rows: Sequence[Row],
+    rows: Rows,
     *,
     zero_shot: Mapping[str, str] | None = None,
     source: str,
@@ -81,7 +72,7 @@ def render(
 
     Args:
         number: the paper's number of the table.
-        kind: its layout (:data:`trap2.suites.artifacts.TABLES`).
+        kind: its layout (:data:`trap2.suites.paper.TABLES`).
         rows: the rows of its CSV file.
         zero_shot: the base models' average accuracy by backbone, as printed (Tables 2 and 4).
         source: what the numbers are of, for the caption.
@@ -101,17 +92,13 @@ def render(
     what = "whole checkpoints" if rows and rows[0]["release"] == "full" else "adapters"
     caption = _CAPTIONS.get(number, _COMPLETE.format(what=what))
     notes = "".join(
-        f" Note: {note}" for note in sorted({row.get("notes", "") for row in rows}) if note
+        f" Note: {note}" for note in sorted({row.get(NOTES, "") for row in rows}) if note
     )
     caption = f"{caption} {source}.{notes}"
     return to_latex(columns, header, body, caption=caption, label=f"tab:table{number}")
 
 
 Grid = tuple[str, list[Line], list[Line]]
-
-
-def _columns(rows: Sequence[Row], facts: Sequence[str]) -> list[str]:
-    return [name for name in rows[0] if name not in facts and not name.endswith(STD)]
 
 
 def _title(column: str) -> str:
@@ -125,12 +112,12 @@ def _method_title(protection: str, ours: str, *, appended: bool) -> str:
     return f"+ {title}" if appended else title
 
 
-def _by_backbone(rows: Sequence[Row]) -> list[list[Row]]:
+def _by_backbone(rows: Rows) -> list[list[Row]]:
     return [list(group) for _, group in groupby(rows, key=lambda row: row["backbone"])]
 
 
-def _standalone(rows: Sequence[Row], bars: bool, ours: str) -> Grid:
-    names = _columns(rows, FACTS)
+def _standalone(rows: Rows, bars: bool, ours: str) -> Grid:
+    names = numbers(rows[0])
     header: list[Line] = [[Cell("Backbone"), Cell("Method"), *(Cell(_title(n)) for n in names)]]
     body: list[Line] = []
     for block in _by_backbone(rows):
@@ -157,8 +144,8 @@ def _value(row: Row, name: str, reference: str, full: float | None) -> Cell:
     return Cell(text, bar=bar, marked=is_below(row[name], reference))
 
 
-def _merging(rows: Sequence[Row], bars: bool, zero_shot: Mapping[str, str], ours: str) -> Grid:
-    names = _columns(rows, FACTS)
+def _merging(rows: Rows, bars: bool, zero_shot: Mapping[str, str], ours: str) -> Grid:
+    names = numbers(rows[0])
     header = _merging_header(names)
     body: list[Line] = []
     blocks = _by_backbone(rows)
@@ -194,8 +181,8 @@ def _merging_header(names: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _complete(rows: Sequence[Row]) -> Grid:
-    names = _columns(rows, COMPLETE_FACTS)
+def _complete(rows: Rows) -> Grid:
+    names = numbers(rows[0])
     leading = [Cell("Merging"), Cell("Space"), Cell("Protection")]
     header: list[Line] = [[*leading, *(Cell(_title(name)) for name in names)]]
     body: list[Line] = []
@@ -227,7 +214,7 @@ def _complete(rows: Sequence[Row]) -> Grid:
     return "lll" + "r" * len(names), header, body
 
 
-def _correlation(rows: Sequence[Row]) -> Grid:
+def _correlation(rows: Rows) -> Grid:
     header: list[Line] = [[Cell(), *(Cell(STATISTICS[name]) for name in STATISTICS)]]
     body: list[Line] = []
     for kind, group in groupby(rows, key=lambda row: row["correlation"]):

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
+
+from trap2.report.shapes import TextRow
+from trap2.report.tables.columns import CELL, UPDATE
+from trap2.updates.records import (
+    CellRecord,
+    CurvatureRecord,
+    FoundCell,
+    MergeRecord,
+    PairsRecord,
+    UpdateRecord,
+)
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 def percent(value: float) -> str:
@@ -17,15 +31,15 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def group(records: Iterable[Mapping[str, Any]], keys: tuple[str, ...]) -> dict[tuple, list]:
-    """Records by the values of some keys, groups and records in order of first appearance."""
-    groups: dict[tuple, list] = {}
-    for record in records:
-        groups.setdefault(tuple(record[key] for key in keys), []).append(record)
+def group(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Items by their key, groups and items in order of first appearance."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
-def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
+def facts_of(record: UpdateRecord | MergeRecord | PairsRecord | CurvatureRecord) -> TextRow:
     """What a row says of the record that it comes from; the column ``release`` is its format."""
     return {
         "suite": record["suite"],
@@ -35,49 +49,47 @@ def facts_of(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def standalone_rows(records: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dict[str, str]]:
+def _facts(record: UpdateRecord | MergeRecord) -> tuple[str, ...]:
+    return tuple(facts_of(record).values())
+
+
+def standalone_rows(records: Iterable[UpdateRecord], tasks: Sequence[str]) -> list[TextRow]:
     """Tables 1 and 3: test accuracy of each update used alone, a row a protection.
 
     Args:
-        records: zero-shot and update records (``heads/{task}.json``, ``update.json``).
+        records: update records (``update.json``), and zero-shot ones (``heads/{task}.json``) with
+            the release format beside which they stand.
         tasks: the columns.
     """
     rows = []
-    for (suite, backbone, release_format, protection), members in group(
-        records, ("suite", "backbone", "release_format", "protection")
-    ).items():
+    for members in group(records, _facts).values():
         accuracy = {record["task"]: record["test"]["accuracy"] for record in members}
-        name = "fine-tuned" if protection == "unprotected" else protection
+        row = facts_of(members[0])
+        if row["protection"] == "unprotected":
+            row["protection"] = "fine-tuned"
         rows.append(
-            {"suite": suite, "backbone": backbone, "release": release_format, "protection": name}
+            row
             | {task: percent(accuracy[task]) for task in tasks}
             | {"average": percent(mean(accuracy[task] for task in tasks))}
         )
     return rows
 
 
-def merge_average(cell: Mapping[str, Any]) -> float:
+def merge_average(cell: FoundCell) -> float:
     """Mean over the tasks of a merged model's test accuracy, in percent."""
     return mean(score["accuracy"] for score in cell["test"].values())
 
 
-def merging_rows(merges: Iterable[Mapping[str, Any]], columns: list[str]) -> list[dict[str, str]]:
-    """Tables 2 and 4: accuracy after merging, averaged over tasks and protected tasks.
+def merging_rows(merges: Iterable[MergeRecord], columns: Sequence[str]) -> list[TextRow]:
+    """Tables 2, 4 and 5: accuracy after merging, averaged over tasks and protected tasks.
 
     Args:
         merges: merge files, each one set of updates with its cells.
-        columns: ``{method}-{space}`` names.
+        columns: the cells' names, ``{method}-{space}`` or a method with its sampling.
     """
     rows = []
-    for (suite, backbone, release_format, protection), members in group(
-        merges, ("suite", "backbone", "release_format", "protection")
-    ).items():
-        row = {
-            "suite": suite,
-            "backbone": backbone,
-            "release": release_format,
-            "protection": protection,
-        }
+    for members in group(merges, _facts).values():
+        row = facts_of(members[0])
         for column in columns:
             averages = [merge_average(merge["cells"][column]) for merge in members]
             row[column] = percent(mean(averages))
@@ -85,13 +97,10 @@ def merging_rows(merges: Iterable[Mapping[str, Any]], columns: list[str]) -> lis
     return rows
 
 
-CELL_KEYS = ["suite", "backbone", "release", "protection", "protected_task"]
+CELL_COLUMNS = [*UPDATE, "protected_task", *CELL, "options", "coefficient", "seed"]
 
 
-CELL_COLUMNS = [*CELL_KEYS, "merge_method", "merge_space", "options", "coefficient", "seed"]
-
-
-def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dict[str, str]]:
+def cell_rows(merges: Iterable[MergeRecord], tasks: Sequence[str]) -> list[TextRow]:
     """One row a merge, with its coefficient and its test accuracy on every task."""
     rows = []
     for merge in merges:
@@ -100,7 +109,7 @@ def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dic
             rows.append(
                 facts_of(merge)
                 | {"protected_task": merge["protected_task"]}
-                | {key: cell[key] for key in ("merge_method", "merge_space")}
+                | _cell_facts(cell)
                 | {"options": ";".join(f"{key}={options[key]}" for key in sorted(options))}
                 | {"coefficient": f"{cell['coefficient']:g}", "seed": str(merge["seed"])}
                 | {task: percent(cell["test"][task]["accuracy"]) for task in tasks}
@@ -109,12 +118,16 @@ def cell_rows(merges: Iterable[Mapping[str, Any]], tasks: list[str]) -> list[dic
     return rows
 
 
-COMPLETE_KEYS = ["suite", "backbone", "release", "merge_method", "merge_space", "protection"]
+def _cell_facts(cell: CellRecord) -> TextRow:
+    return {"merge_method": cell["merge_method"], "merge_space": cell["merge_space"]}
+
+
+COMPLETE_COLUMNS = [*UPDATE[:-1], *CELL, UPDATE[-1]]
 
 
 def complete_rows(
-    merges: Iterable[Mapping[str, Any]], tasks: list[str], cells: list[str]
-) -> list[dict[str, str]]:
+    merges: Iterable[MergeRecord], tasks: Sequence[str], cells: Sequence[str]
+) -> list[TextRow]:
     """Tables 7 to 11: accuracy after merging, one column a protected task.
 
     Nothing is protected in the unprotected merge: its row has an average alone.
@@ -126,22 +139,20 @@ def complete_rows(
         cells: the merges' cells, in the rows' order.
     """
     rows = []
-    for (suite, backbone, release_format), members in group(
-        merges, ("suite", "backbone", "release_format")
-    ).items():
-        facts = {"suite": suite, "backbone": backbone, "release": release_format}
+    for members in group(merges, lambda merge: _facts(merge)[:-1]).values():
+        facts = facts_of(members[0])
+        del facts["protection"]
         for column in cells:
-            cell = members[0]["cells"][column]
-            cell_facts = {key: cell[key] for key in ("merge_method", "merge_space")}
-            for (protection,), trials in group(members, ("protection",)).items():
+            cell = facts | _cell_facts(members[0]["cells"][column])
+            for protection, trials in group(members, lambda merge: merge["protection"]).items():
                 averages = {m["protected_task"]: merge_average(m["cells"][column]) for m in trials}
-                row = facts | cell_facts | {"protection": protection}
+                row = cell | {"protection": protection}
                 row |= {task: percent(averages[task]) for task in tasks if task in averages}
                 rows.append(row | {"average": percent(mean(averages.values()))})
     return rows
 
 
-def explanation(suite: str, number: int, reason: str) -> tuple[list[str], list[dict[str, str]]]:
+def explanation(suite: str, number: int, reason: str) -> tuple[list[str], list[TextRow]]:
     """Columns and the one row of a table that a suite cannot have."""
     row = {"suite": suite, "table": str(number), "not_applicable": reason}
     return list(row), [row]

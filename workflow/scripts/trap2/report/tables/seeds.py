@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import mean, stdev
 
+from trap2.report.shapes import Row, Rows, TextRow
+from trap2.report.tables.columns import FACTS, NOTES, SEEDS, STD, numbers
 from trap2.report.tables.rows import percent
-
-Row = Mapping[str, str]
-
-
-STD = "_std"
-
-
-COLUMN = "seeds"
-
-
-FACTS = (
-    *("suite", "backbone", "release", "merge_method", "merge_space", "protection"),
-    *("correlation", "n_pairs", "statistic", "notes"),
-)
 
 
 def over_seeds(
-    suite: str, seeds: Sequence[int], tables: Sequence[Sequence[Row]]
-) -> tuple[list[str], list[dict[str, str]]]:
+    suite: str, seeds: Sequence[int], tables: Sequence[Rows]
+) -> tuple[list[str], list[TextRow]]:
     """One table from those of several seeds.
 
     Args:
@@ -43,8 +31,8 @@ def over_seeds(
     first = tables[0]
     if "not_applicable" in first[0]:
         return list(first[0]), [dict(row) for row in first]
-    names = [name for name in first[0] if name not in FACTS]
-    facts = [name for name in first[0] if name in FACTS and name != "notes"]
+    names = numbers(first[0])
+    facts = [name for name in first[0] if name in FACTS and name != NOTES]
     rows = []
     for members in zip(*tables, strict=True):
         if len({tuple(row[name] for name in facts[1:]) for row in members}) > 1:
@@ -56,9 +44,9 @@ def over_seeds(
         values = {name: [float(each[name]) for each in members if each[name]] for name in names}
         row |= {name: percent(mean(found)) if found else "" for name, found in values.items()}
         row |= {name + STD: percent(stdev(v)) if v else "" for name, v in values.items()}
-        row[COLUMN] = " ".join(map(str, seeds))
-        if "notes" in members[0]:
-            row["notes"] = members[0]["notes"]
+        row[SEEDS] = " ".join(map(str, seeds))
+        if NOTES in members[0]:
+            row[NOTES] = members[0][NOTES]
         rows.append(row)
     return list(rows[0]), rows
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from trap2.report.names import protection_title
+from trap2.report.shapes import Point
 from trap2.report.tables.rows import facts_of
-
-Record = Mapping[str, Any]
-
-
-Row = dict[str, Any]
-
+from trap2.updates.records import CurvatureRecord
 
 SCALING = ("s", "mu", "epsilon", "bound", "measured")
 
@@ -32,31 +27,35 @@ DEGRADATION = (
 _YES = {True: "yes", False: "no"}
 
 
-def scaling_rows(records: Iterable[Record]) -> list[Row]:
+def scaling_rows(records: Iterable[CurvatureRecord]) -> list[Point]:
     """Theorem A.2, a row an update and scale."""
     return [
         facts_of(record)
         | {"task": found["task"]}
-        | {key: found[key] for key in SCALING}
+        | _chosen(found, SCALING)
         | {"premise": _YES[found["premise"]], "guaranteed": _YES[found["bound"] > 0]}
         for record in records
         for found in record["updates"]
     ]
 
 
-def degradation_rows(records: Iterable[Record]) -> list[Row]:
+def degradation_rows(records: Iterable[CurvatureRecord]) -> list[Point]:
     """Theorem A.4, a row a pair and task."""
     return [
         facts_of(record)
-        | {key: found[key] for key in ("protected_task", "unprotected_task", "side")}
-        | {key: found[key] for key in DEGRADATION}
+        | _chosen(found, ("protected_task", "unprotected_task", "side"))
+        | _chosen(found, DEGRADATION)
         | {"guaranteed": _YES[found["guaranteed"]]}
         for record in records
         for found in record["pairs"]
     ]
 
 
-def statement(scaling: Sequence[Row], damage: Sequence[Row], images: int) -> str:
+def _chosen(found: Mapping[str, object], keys: Iterable[str]) -> Point:
+    return {key: found[key] for key in keys}
+
+
+def statement(scaling: Sequence[Point], damage: Sequence[Point], images: int) -> str:
     """How often the premises hold and the bounds say something, a paragraph a theorem."""
     facts = scaling[0]
     lines = [
@@ -101,9 +100,9 @@ def _in_a_sentence(protection: str) -> str:
     return "unprotected" if protection == "unprotected" else protection_title(protection)
 
 
-def _count(rows: Sequence[Row], column: str) -> str:
+def _count(rows: Sequence[Point], column: str) -> str:
     return f"{sum(row[column] == 'yes' for row in rows)} of {len(rows)}"
 
 
-def _grown(rows: Sequence[Row]) -> int:
+def _grown(rows: Sequence[Point]) -> int:
     return sum(row["measured"] > 0 for row in rows)
