@@ -1,6 +1,9 @@
 """Jobs on a cluster: promised GPUs, and runs that would meet the jobs of an earlier one."""
 
+import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,6 +82,85 @@ def test_jobs_that_cannot_start_now_are_no_reason(tmp_path, monkeypatch, script)
     cluster.refuse_impossible_requests(REQUESTS)
 
 
+REFUSED_BY_THE_EXECUTOR = [
+    ({"gres": "gpu:nvidia_a100-sxm4-80gb:1"}, "Invalid GRES format: gpu:nvidia_a100-sxm4-80gb:1"),
+    ({"gpu": 1, "gpu_model": "nvidia_a100-sxm4-80gb"}, "Invalid GPU model format"),
+    ({"slurm_extra": "--mem=3G"}, "--memory option is not allowed in the 'slurm_extra'"),
+    ({"slurm_extra": "--gres=gpu:1"}, "not allowed in the 'slurm_extra'"),
+]
+
+
+@pytest.mark.parametrize(("resources", "message"), REFUSED_BY_THE_EXECUTOR)
+def test_what_snakemakes_executor_would_refuse_ends_the_run_before_any_job(
+    tmp_path, monkeypatch, resources, message
+):
+    answering(tmp_path, monkeypatch, "exit 0", program="sbatch")
+    with pytest.raises(WorkflowError) as caught:
+        cluster.refuse_impossible_requests({"build_head": resources, "verify": {"mem_mb": 10}})
+    assert "build_head: " in str(caught.value)
+    assert message in str(caught.value)
+    assert "verify" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("resources", "message"), REFUSED_BY_THE_EXECUTOR)
+def test_what_snakemakes_executor_would_refuse_is_a_mistake_in_the_site_file(
+    tmp_path, resources, message
+):
+    (tmp_path / "site.yaml").write_text(json.dumps({"gpu_jobs": resources}))
+    with pytest.raises(ConfigurationError, match=r"site\.yaml has a problem") as caught:
+        cluster.read_site(tmp_path / "site.yaml")
+    assert "gpu_jobs: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_the_way_past_the_executor_that_its_refusal_names(tmp_path):
+    request = {"gpu": None, "gres": None, "slurm_extra": "--gpus-per-node=nvidia_a100-sxm4-80gb:1"}
+    (tmp_path / "site.yaml").write_text(json.dumps({"gpu_jobs": request}))
+    assert cluster.read_site(tmp_path / "site.yaml")[1] == request
+    assert cluster.sbatch_options(request) == ("--gpus-per-node=nvidia_a100-sxm4-80gb:1",)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "--mail-type=FAIL; touch X",
+        "--mail-type=$(touch X)",
+        "--mail-type=`touch X`",
+        "--mail-type=FAIL & touch X",
+        "--mail-type=FAIL | tee X",
+        "--mail-type=FAIL > X",
+        "--mail-type=FAIL\ntouch X",
+        "--mail-user='a;touch X'",
+        "--mail-user='a",
+        "--comment=*",
+        "~/x",
+    ],
+)
+def test_further_options_of_a_site_file_reach_no_shell(tmp_path, extra):
+    (tmp_path / "site.yaml").write_text(json.dumps({"jobs": {"slurm_extra": extra}}))
+    with pytest.raises(ConfigurationError, match=r"jobs\.slurm_extra"):
+        cluster.read_site(tmp_path / "site.yaml")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["--mail-type=FAIL", "--exclude=node[01-03],n4 --mail-user me@example.org", "-w 'n1 n2'"],
+)
+def test_further_options_come_out_of_a_shell_as_they_were_meant(tmp_path, extra):
+    (tmp_path / "site.yaml").write_text(json.dumps({"jobs": {"slurm_extra": extra}}))
+    (tmp_path / "node0").touch()
+    jobs, _ = cluster.read_site(tmp_path / "site.yaml")
+    shown = subprocess.run(
+        f"printf '%s\\n' {jobs['slurm_extra']}",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.splitlines() == shlex.split(extra)
+
+
 def test_options_of_sbatch():
     assert cluster.sbatch_options(REQUESTS["prepare_data"] | {"gpu": 2, "gpu_model": "a100"}) == (
         *("--mem=1000", "--time=10", "--gpus=a100:2", "--exclude=n1 n2"),
@@ -123,7 +205,9 @@ def asking(tmp_path, device, **resources):
     )
 
 
-@pytest.mark.parametrize("resources", [{"gpu": 1}, {"gres": "gpu:a100:1"}])
+@pytest.mark.parametrize(
+    "resources", [{"gpu": 1}, {"gres": "gpu:a100:1"}, {"slurm_extra": "--gpus-per-node=x:1"}]
+)
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_promised_gpu_that_is_not_there_ends_the_job(
     tmp_path, monkeypatch, capsys, resources, device

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
-from trap2.runtime.schema import checked, read_yaml
+from trap2.runtime.messages import message
+from trap2.runtime.schema import ConfigurationError, checked, read_yaml
 
 SQUEUE = ("squeue", "--noheader", "--format=%i|%T|%u|%Z|%k")
 
@@ -33,6 +35,17 @@ OPTIONS = {
 }
 
 
+# The executor takes no dash in a type of GPU; sbatch does.
+GPU_TYPE = (
+    "A type with other signs, like nvidia_a100-sxm4-80gb, goes past the executor with gpu: null, "
+    "gres: null and slurm_extra: --gpus-per-node=TYPE:1"
+)
+
+
+# What a shell would not take as it stands.  Spaces and brackets (node[01-04]) are quoted.
+SHELL = re.compile(r"[^\w\s.,:=@%+/\[\]-]")
+
+
 # What SLURM says of a request that it will never take; a partition that is down is another matter.
 NEVER = r"invalid|unrecognized|illegal|not permitted|node configuration is not available"
 
@@ -45,31 +58,66 @@ def read_site(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         where the file does not exist.
 
     Raises:
-        ConfigurationError: the file is not YAML, or a key or a value of it is not allowed.
+        ConfigurationError: the file is not YAML, a key or a value of it is not allowed, or
+            Snakemake's SLURM executor would refuse jobs that ask for it.
     """
     path = Path(path)
     if not path.exists():
         return {}, {}
     found = checked(read_yaml(path, str(path)) or {}, "site.schema.yaml", str(path))
-    return found.get("jobs") or {}, found.get("gpu_jobs") or {}
+    requests = {key: dict(found.get(key) or {}) for key in ("jobs", "gpu_jobs")}
+    problems = []
+    for key, request in requests.items():
+        try:
+            if request.get("slurm_extra"):
+                request["slurm_extra"] = quoted(request["slurm_extra"])
+        except ValueError as error:
+            problems.append(f"{key}.slurm_extra: {error}")
+        problems += [f"{key}: {words}" for words in _executor_refusals(request)]
+    if problems:
+        raise ConfigurationError(message(str(path), problems))
+    return requests["jobs"], requests["gpu_jobs"]
+
+
+def quoted(options: str) -> str:
+    """Options of sbatch, safe in the shell command that Snakemake's executor makes of them.
+
+    Raises:
+        ValueError: a character of them could do something in a shell, or a quote has no end.
+    """
+    words = shlex.split(options)
+    strange = sorted({sign for word in words for sign in SHELL.findall(word)})
+    # The executor's command is one line.
+    strange += ["a line's end"] if len(options.splitlines()) > 1 else []
+    if strange:
+        raise ValueError(
+            f"{options!r} holds {' '.join(strange)}, which a shell on the login node would act on. "
+            "Options of sbatch, like --mail-type=FAIL, hold letters, digits and . , : = @ % + / _ -"
+        )
+    return shlex.join(words)
 
 
 def refuse_impossible_requests(requests: Mapping[str, Mapping[str, Any]]) -> None:
     """End a run whose jobs SLURM would not take, before anything is downloaded or submitted.
 
-    SLURM is asked with ``sbatch --test-only``, which submits nothing.  Where it does not answer, or
-    could not start such a job just now, the run goes on.
+    Snakemake's executor is asked first, which has rules of its own and would refuse a job when its
+    turn comes.  SLURM is asked with ``sbatch --test-only``, which submits nothing.  Where it does
+    not answer, or could not start such a job just now, the run goes on.
 
     Args:
         requests: rule to the resources of one of its jobs.
 
     Raises:
-        WorkflowError: SLURM says of a request that it can never be had.
+        WorkflowError: a request can never be had; the message says by whose word.
     """
     rules: dict[tuple[str, ...], list[str]] = {}
+    refusals = []
     for rule, resources in requests.items():
-        rules.setdefault(sbatch_options(resources), []).append(rule)
-    refusals = [
+        own = list(_executor_refusals(resources))
+        refusals += [f"  {rule}: {words}" for words in own]
+        if not own:
+            rules.setdefault(sbatch_options(resources), []).append(rule)
+    refusals += [
         f"  {', '.join(names)} ({' '.join(options)}): {words}"
         for options, names in rules.items()
         if (words := _refusal(options))
@@ -90,6 +138,27 @@ def sbatch_options(resources: Mapping[str, Any]) -> tuple[str, ...]:
         model = f"{given['gpu_model']}:" if "gpu_model" in given else ""
         options.append(f"--gpus={model}{given['gpu']}")
     return (*options, *shlex.split(str(given.get("slurm_extra", ""))))
+
+
+def _executor_refusals(resources: Mapping[str, Any]) -> Iterator[str]:
+    """What Snakemake's SLURM executor would say against a job when it submits it."""
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+
+    job = SimpleNamespace(resources=_Resources(resources))
+    for check, remedy in ((set_gres_string, GPU_TYPE), (validate_slurm_extra, "")):
+        try:
+            check(job)
+        except WorkflowError as error:
+            words = " ".join(str(error).split())
+            yield f"{words.rstrip(' .')}. {remedy}".rstrip()
+
+
+class _Resources(dict[str, Any]):
+    """Resources as the executor reads them: by key and by name."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
 
 
 def _refusal(options: tuple[str, ...]) -> str:

@@ -114,7 +114,8 @@ def _described(snakemake: Any) -> dict[str, Any]:
 def _check_promised_gpu(snakemake: Any) -> None:
     """End a job that waited for a GPU and got none, before a CPU spends days on its work."""
     resources, configured = snakemake.resources, snakemake.params.get("device", "cpu")
-    promised = resources.get("gpu") or "gpu" in str(resources.get("gres", ""))
+    options = (str(resources.get(name, "")) for name in ("gres", "slurm_extra"))
+    promised = resources.get("gpu") or any("gpu" in text for text in options)
     if not promised or configured == "cpu":
         return
     import torch
