@@ -7,6 +7,17 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 min_version("9.6")
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from trap2.runtime.schema import ConfigurationError
+from trap2.runtime.templates import refuse_code
+
+try:
+    # Before it is read; what --configfile names was looked at by profiles/default.
+    refuse_code("config/config.yaml")
+except ConfigurationError as error:
+    sys.exit(str(error))
 
 
 configfile: "config/config.yaml"

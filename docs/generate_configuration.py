@@ -39,6 +39,20 @@ snakemake --cores 2 results/table2.csv --config suite=demo seed=1
 A changed value runs again what it enters, and nothing else; `snakemake -n` shows what that is. For
 an experiment of your own, copy a suite's file under another name and set `suite`.
 
+## Which files are code
+
+Configuration is data: a file of it that asks Snakemake's template engine to run Python
+(`__use_yte__`) is refused before any of it is run, whether it is `config/config.yaml`,
+`slurm/site-config.yaml` or given as `--configfile`. So is a `slurm_extra` that a shell would act
+on. You can take such a file from somebody, read what it sets and use it.
+
+These run what is written in them, dry runs included, and are to be trusted like any program: the
+`Snakefile` and `workflow/`, the profiles (`profiles/default/config.yaml`, `slurm/config.yaml`, and
+any that `--profile` or `--workflow-profile` names), and plugins, of this project or of Snakemake.
+`--workflow-profile` in the place of `profiles/default/` also takes away its look at `--configfile`.
+
+## Reading this page
+
 In the tables, `{name}` stands for a name of your choice, and `–` for no default: what the key says
 is then left out.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "Makefile", "config", "envs", "slurm", "workflow")
+PARTS = ("Snakefile", "Makefile", "config", "envs", "profiles", "slurm", "workflow")
 DATASETS = ("cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "aircraft", "svhn", "sun397")
 
 

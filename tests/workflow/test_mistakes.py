@@ -42,6 +42,39 @@ def test_on_the_command_line(clone, setting, message):
     assert "Traceback" not in run.output
 
 
+PROGRAM = """suite: smoke
+"\\x5f_use_yte__": true
+__definitions__:
+  - import pathlib
+  - pathlib.Path("ran").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("config/config.yaml", ()),
+        ("given.yaml", ("--configfile", "config/config.yaml", "given.yaml")),
+        ("given.yaml", ("--configfile=given.yaml",)),
+        ("slurm/site-config.yaml", ("--profile", "slurm")),
+        ("given.yaml", ("--profile", "slurm", "--configfiles", "given.yaml")),
+    ],
+)
+def test_a_configuration_that_is_a_program_is_not_run(clone, name, arguments):
+    (clone.folder / name).write_text(PROGRAM)
+    run = clone.snakemake("-n", *arguments)
+    assert run.code != 0
+    assert f"{name}: __use_yte__ would let this configuration run Python" in run.output
+    assert "Traceback" not in run.output
+    assert not (clone.folder / "ran").exists()
+
+
+def test_a_configuration_on_the_command_line_is_read(clone):
+    (clone.folder / "given.yaml").write_text("suite: smoke\n")
+    run = clone.snakemake("results/table1.csv", "-n", "--configfile", "given.yaml")
+    assert run.jobs()["finetune_trap2"] == 3
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -150,6 +150,44 @@ def test_an_edited_comment_reruns_nothing(edited):
     assert edited.dry_run() == {}
 
 
+SCRIPTS = ("finetune_trap2.py", "merge_updates.py", "prepare_data.py", "build_head.py")
+
+
+def comment(clone) -> None:
+    """Give every script a comment, and with it another time."""
+    for script in (clone.folder / "workflow/scripts").glob("*.py"):
+        script.write_text(script.read_text("utf-8") + "\n# a comment\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        (),
+        ("--directory", "."),
+        ("--profile", "slurm"),
+        ("--snakefile", "../edited/Snakefile"),
+    ],
+    ids=["plain", "directory", "slurm", "snakefile"],
+)
+def test_a_comment_in_a_script_reruns_nothing_however_snakemake_is_started(edited, start):
+    comment(edited)
+    run = edited.snakemake("all", "-n", "--cores", "1", *start, "--config", "suite=smoke")
+    assert run.code == 0, run.output
+    assert run.jobs() == {}
+
+
+def test_a_comment_in_a_script_reruns_nothing_of_make(edited):
+    comment(edited)
+    assert "Nothing to be done" in edited.make("demo").output
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_changed_statement_in_a_script_reruns_its_rule(edited, script):
+    path = edited.folder / "workflow/scripts" / script
+    path.write_text(path.read_text("utf-8") + "\nprint()\n", "utf-8")
+    assert script.removesuffix(".py") in edited.dry_run()
+
+
 def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
     edited.edit("config/suites/smoke.yaml", "lambdas: [0.1]", "lambdas: [0.1, 0.2]")
     jobs = edited.dry_run("results/table1.csv")

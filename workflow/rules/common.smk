@@ -3,9 +3,6 @@
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-
 from trap2.data import catalogue
 from trap2.models.families import family_of
 from trap2.protection.catalogue import DEFENSES, not_applicable

@@ -61,6 +61,7 @@ rule prepare_data:
         seed=lambda w: seed_of(w),
         # Each source has its own code: an edited rendering prepares no dataset again.
         code=lambda w: code(PREPARATION[suite_of(w)["data"]["source"]]),
+        script=code_digest.code_digest(ROOT / "workflow/scripts/prepare_data.py", follow=False),
     message:
         "Prepare {wildcards.task} at {wildcards.resolution} px ({wildcards.suite})"
     script:

@@ -11,14 +11,19 @@ from pathlib import Path
 LIBRARY = Path(__file__).resolve().parents[1]
 
 
-def code_digest(script: str | Path) -> str:
+def code_digest(script: str | Path, *, follow: bool = True) -> str:
     """A digest of a script and of every module of this library that it imports, near or far.
 
     Comments, docstrings and formatting do not count.  Given to a rule as a parameter, it makes
     Snakemake run the rule again when the code behind it changes, and only then.
+
+    Args:
+        script: a Python file.
+        follow: whether what it imports counts; without, the file alone.
     """
     digest = hashlib.sha256()
-    for path in sorted(_imported(Path(script).resolve())):
+    start = Path(script).resolve()
+    for path in sorted(_imported(start) if follow else {start}):
         digest.update(_meaning(path).encode())
     return digest.hexdigest()[:16]
 
