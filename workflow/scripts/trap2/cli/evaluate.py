@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def evaluate(
     from trap2.models.clip.tower import load_tower
     from trap2.models.scoring import score_record
     from trap2.runtime import files
+    from trap2.updates.records import ScoreRecord
     from trap2.updates.stored import load_update
 
     if scales and update is None:
@@ -83,6 +85,7 @@ def evaluate(
     model = load_tower(base_model.weights, base_model.backbone, place)
     images = open_task(task_files, task, split)
     how: dict[str, Any] = {"batch_size": batch_size, "device": place}
+    scores: Sequence[ScoreRecord]
     if update is None:
         scores = [score_record(score(model, head, logit_scale, images, **how))]
     else:
@@ -91,7 +94,7 @@ def evaluate(
             model, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
         )
     for found in scores:
-        where = f"s = {found['s']:g}" if update else "zero-shot"
+        where = f"s = {found.get('s'):g}" if update else "zero-shot"
         click.echo(
             f"{task}, {split}, {where}: accuracy {found['accuracy']:.2f} %, loss "
             f"{found['loss']:.4f} ({found['count']} images)"

@@ -26,6 +26,7 @@ from trap2.models.layers import lora_targets
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import Update
+from trap2.updates.records import CellRecord, FoundCell, Options, TracePoint
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,28 @@ class Search:
     second_hyperparameter: bool
 
 
-def cell_key(parts: Mapping[str, Any]) -> str:
+def cell_key(parts: Mapping[str, object]) -> str:
     """What a cell depends on, as one digest; an equal key means that nothing changed."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def seal(cell: dict[str, Any]) -> dict[str, Any]:
-    """The cell with a digest of its content, for :func:`is_whole`."""
-    return cell | {"digest": cell_key(cell)}
+def seal(cell: CellRecord) -> CellRecord:
+    """The cell with a digest of its other content, for :func:`is_whole`."""
+    return {**cell, "digest": _content_key(cell)}
 
 
-def is_whole(cell: Mapping[str, Any]) -> bool:
+def is_whole(cell: CellRecord) -> bool:
     """Whether a cell of an earlier run is still what was written."""
-    content = {key: value for key, value in cell.items() if key != "digest"}
-    return cell.get("digest") == cell_key(content)
+    return cell.get("digest") == _content_key(cell)
+
+
+def _content_key(cell: CellRecord) -> str:
+    return cell_key({key: value for key, value in cell.items() if key != "digest"})
 
 
 def search_cell(
-    scorer: Scorer, merger: Merger, method: str, options: Mapping[str, Any], search: Search
-) -> dict[str, Any]:
+    scorer: Scorer, merger: Merger, method: str, options: Options, search: Search
+) -> FoundCell:
     """Merge, search the coefficient on validation, and read the test split once.
 
     Args:
@@ -80,14 +84,14 @@ def search_cell(
     """
     complete = check_options(method, options)
     grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
-    trace: list[dict[str, Any]] = []
+    trace: list[TracePoint] = []
     with _Merged(scorer.model, merger, method) as merged:
 
-        def evaluate(s: float, tried: Mapping[str, Any]) -> float:
+        def evaluate(s: float, tried: Options) -> float:
             merged.set(s, tried)
-            value = scorer.normalised_accuracy()
-            trace.append({"s": s, "value": value} | ({"options": tried} if grids else {}))
-            return value
+            point: TracePoint = {"s": s, "value": scorer.normalised_accuracy()}
+            trace.append({**point, "options": tried} if grids else point)
+            return point["value"]
 
         found = search_options(
             evaluate,
@@ -114,10 +118,10 @@ class _Merged(AbstractContextManager["_Merged"]):
 
     def __init__(self, model: nn.Module, merger: Merger, method: str) -> None:
         self.model, self.merger, self.method = model, merger, method
-        self.options: dict[str, Any] | None = None
+        self.options: Options | None = None
         self.applied: AppliedUpdate | None = None
 
-    def set(self, s: float, options: Mapping[str, Any]) -> None:
+    def set(self, s: float, options: Options) -> None:
         if self.applied is None or self.options != options:
             self._restore()
             self.options = dict(options)
@@ -139,7 +143,7 @@ def data_cell(
     updates: Sequence[Update],
     method: str,
     options: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> FoundCell:
     """Merge with the samples and score the merged model at s = 1 on both splits.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from trap2.models.clip.classifier import score
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import Update
+from trap2.updates.records import ScaleRecord
 
 
 def sweep_scale(
@@ -26,7 +26,7 @@ def sweep_scale(
     logit_scale: float,
     batch_size: int,
     device: torch.device,
-) -> list[dict[str, Any]]:
+) -> list[ScaleRecord]:
     """Score an update at several scales.
 
     Args:
@@ -45,10 +45,10 @@ def sweep_scale(
     Raises:
         UpdateError: the update does not fit the model.
     """
-    records = []
+    records: list[ScaleRecord] = []
     with AppliedUpdate(model, Merger([update]).merge("TA")) as applied:
         for s in scales:
             applied.set(s)
             result = score(model, head, logit_scale, split, batch_size=batch_size, device=device)
-            records.append({"s": s} | score_record(result))
+            records.append({**score_record(result), "s": s})
     return records

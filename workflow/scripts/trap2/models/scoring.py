@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+
+from trap2.updates.records import ScoreRecord
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def mixed_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
-def score_record(score: Score) -> dict[str, Any]:
+def score_record(score: Score) -> ScoreRecord:
     """A score as it stands in JSON records."""
     return {
         "correct": score.correct,

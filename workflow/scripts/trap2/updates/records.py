@@ -7,10 +7,10 @@ checks it before it takes it for one of these.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Number = float | int
-Options = Mapping[str, float | str]
+Options = Mapping[str, Any]
 """A merging method's options by name."""
 
 
