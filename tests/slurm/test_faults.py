@@ -28,7 +28,7 @@ if snakemake.wildcards.task == "satellite" and not mark.exists():
 
 with job.running"""
 SLOW_STEPS = """
-                if self.trap2 is not None:
+                if self.objective is not None:
                     time.sleep(0.4 if self.run.endswith("shapes") else 0.1)
                 losses = self._step()
 """
@@ -50,8 +50,8 @@ def wait_until(condition, seconds=240):
 def training(clone, cluster, *tasks):
     """The task and the job of a running TRAP² training that is in its steps."""
     for task in tasks:
-        job = cluster.running("finetune_trap2", task)
-        log = clone.read(f"logs/smoke/finetune_trap2/*-{task}-*.log")
+        job = cluster.running("finetune_protected", task)
+        log = clone.read(f"logs/smoke/finetune_protected/*-{task}-*.log")
         if job is not None and "loss" in log:
             return task, job
     return None
@@ -113,19 +113,19 @@ def test_a_job_that_fails_once_is_run_again(survived, clone):
 
 def test_a_cancelled_training_goes_on_from_its_checkpoint(survived, clone):
     assert "SLURM status is: 'CANCELLED'" in survived[0].output
-    log = clone.read(f"logs/smoke/finetune_trap2/*-{survived[1]}-*.log")
+    log = clone.read(f"logs/smoke/finetune_protected/*-{survived[1]}-*.log")
     assert re.search(r"resuming from step [1-9]", log)
 
 
 def test_a_training_over_its_time_limit_goes_on_with_more_time(survived, clone):
     assert "SLURM status is: 'TIMEOUT'" in survived[0].output
-    log = clone.read("logs/smoke/finetune_trap2/*-shapes-*.log")
+    log = clone.read("logs/smoke/finetune_protected/*-shapes-*.log")
     assert int(re.search(r"resuming from step (\d+)", log)[1]) > 30
 
 
 def test_failed_jobs_leave_their_logs_in_one_place(survived, clone):
     logs = clone.read("logs/slurm/**/*.log")
-    assert "finetune_trap2: ended by SIGTERM" in logs
+    assert "finetune_protected: ended by SIGTERM" in logs
 
 
 def test_a_node_that_is_set_down_and_comes_back(survived, cluster):
@@ -142,7 +142,7 @@ def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
     results = clone.folder / "results"
     for file in (*results.glob("*.csv"), *results.glob("smoke/*.csv"), *results.glob(MERGE)):
         file.unlink()
-    for file in clone.folder.glob("logs/smoke/finetune_trap2/*-signs-*.log"):
+    for file in clone.folder.glob("logs/smoke/finetune_protected/*-signs-*.log"):
         file.unlink()
     first = clone.start(*COMMAND)
     _, job = wait_until(lambda: training(clone, cluster, "signs"))
@@ -162,19 +162,19 @@ def test_a_second_run_beside_the_first_and_one_after_its_end_by_kill_9(
     clone.succeed(*SLURM, "--unlock")
 
     # Where a job that still waits is to write its log.
-    waiting = clone.folder / "logs/slurm/rule_finetune_trap2/waiting"
+    waiting = clone.folder / "logs/slurm/rule_finetune_protected/waiting"
     waiting.mkdir()
     refused = clone.run(*COMMAND)
     assert refused.code != 0
     assert waiting.exists()
-    assert f"{job.number} RUNNING finetune_trap2" in refused.output
+    assert f"{job.number} RUNNING finetune_protected" in refused.output
     assert f"scancel {job.number}" in refused.output
     assert "Traceback" not in refused.output
     assert len(cluster.jobs()) == 1, "nobody else writes"
 
     wait_until(lambda: not cluster.jobs())
     done = clone.succeed(*COMMAND)
-    assert "finetune_trap2" not in done.output, "what the job finished counts"
+    assert "finetune_protected" not in done.output, "what the job finished counts"
     assert {file.name: file.read_bytes() for file in slow.glob("adapter*")} == before
     same_tables(clone)
 

@@ -21,8 +21,8 @@ GPU_RULES = {
     "protect_update",
     "finetune_unprotected",
     "finetune_unprotected_full",
-    "finetune_trap2",
-    "finetune_trap2_full",
+    "finetune_protected",
+    "finetune_protected_full",
     "merge_updates",
     "sweep_scales",
 }
@@ -56,7 +56,7 @@ def test_the_researchers_command_plans_the_paper_suite(clone):
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", run.output, re.M))
     # Three backbones, eight tasks, unprotected and two λ.
     assert jobs["finetune_unprotected"] == "24"
-    assert jobs["finetune_trap2"] == "48"
+    assert jobs["finetune_protected"] == "48"
     assert jobs["merge_updates"] == "59"
     assert "pretrain_base" not in jobs
 
@@ -67,7 +67,7 @@ def test_the_researchers_command_plans_the_paper_suite(clone):
         ("prepare_data", 8000, 120),
         ("build_head", 8000, 30),
         ("finetune_unprotected", 16000, 240),
-        ("finetune_trap2", 16000, 480),
+        ("finetune_protected", 16000, 480),
         ("merge_updates", 32000, 480),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_setting_on_the_command_line_wins_and_leaves_the_suite(clone):
     smoke = clone.succeed(*DRY, "results/table2.csv", "--config", "suite=smoke").output
     assert jobs_of(smoke)["pretrain_base"]
     # The demo's networks are tiny: no GPU is asked for.
-    assert jobs_of(smoke)["finetune_trap2"].get("gpu", "0") == "0"
+    assert jobs_of(smoke)["finetune_protected"].get("gpu", "0") == "0"
     seed = clone.succeed(*DRY, "results/table1.csv", "--config", "seed=1").output
     assert "fetch_base" in jobs_of(seed)
 

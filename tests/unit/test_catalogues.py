@@ -60,7 +60,7 @@ def test_an_unknown_name_is_answered_with_what_is_known():
 )
 def test_a_name_that_is_taken_or_unfit_for_paths_is_refused(name):
     made = catalogue()
-    with pytest.raises(Trap2Error, match="taken|cannot be the name of a toy"):
+    with pytest.raises(Trap2Error, match=r"taken|cannot be the name of a toy"):
         made.add(Entry(name=name, paper="here"))
     assert list(made) == ["TIES", "TA"]
 

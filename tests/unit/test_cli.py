@@ -98,7 +98,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
             "optimisation": {"steps": 4, "batch_size": 8, "warmup_steps": 1, "evaluate_every": 2},
             "adapter": {"rank": 2, "dropout": 0.0},
         },
-        trap2=Trap2(0.05, s_max=1.5),
+        objective=Trap2(0.05, s_max=1.5),
         logit_scale=100.0,
         seed=3,
         device=torch.device("cpu"),
@@ -108,7 +108,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
         assert (tmp_path / "mine" / name).read_bytes() == (tmp_path / "job" / name).read_bytes()
     record = files.read_json(tmp_path / "mine/update.json")
     assert record["protection"] == "trap2"
-    assert record["trap2"]["s_max"] == 1.5
+    assert record["objective"]["s_max"] == 1.5
     assert record["task"] == "pets"
 
 

@@ -26,8 +26,8 @@ def answering(tmp_path, monkeypatch, script, program="squeue"):
 
 def test_a_run_beside_jobs_of_the_same_folder_is_refused(tmp_path, monkeypatch):
     lines = (
-        f"7|RUNNING|ann|{tmp_path}|rule_finetune_trap2_wildcards_paper_ViT-B-32_lora_dtd_0.01",
-        "8|RUNNING|ann|/elsewhere|rule_finetune_trap2_wildcards_paper_ViT-B-32_lora_dtd_0.01",
+        f"7|RUNNING|ann|{tmp_path}|rule_finetune_protected_wildcards_paper_ViT-B-32_lora_dtd_0.01",
+        "8|RUNNING|ann|/elsewhere|rule_finetune_protected_wildcards_paper_ViT-B-32_lora_dtd_0.01",
         f"9|RUNNING|ann|{tmp_path}|(null)",
         f"10|PENDING|bob|{tmp_path}|rule_heads_build_head",
     )
@@ -35,7 +35,7 @@ def test_a_run_beside_jobs_of_the_same_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(WorkflowError) as caught:
         cluster.refuse_beside_running_jobs(tmp_path)
     message = str(caught.value)
-    assert "7 RUNNING finetune_trap2 paper_ViT-B-32_lora_dtd_0.01 (ann)" in message
+    assert "7 RUNNING finetune_protected paper_ViT-B-32_lora_dtd_0.01 (ann)" in message
     assert "10 PENDING heads_build_head (bob)" in message
     assert "scancel 7 10" in message
 
@@ -262,7 +262,7 @@ def test_the_profile_knows_every_rule_that_computes_on_a_device_and_small_rules_
         texts = re.split(r"^rule ", file.read_text("utf-8"), flags=re.M)[1:]
         rules |= {text.partition(":")[0]: text for text in texts}
     with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
-    assert {"build_head", "finetune_trap2", "merge_updates"} <= with_device
+    assert {"build_head", "finetune_protected", "merge_updates"} <= with_device
     for rule in with_device:
         assert f'\n  {rule}: "?for_gpu(' in profile, rule
     local = {rule for rule, text in rules.items() if "    localrule: True" in text}

@@ -35,9 +35,9 @@ def write(path: Path, text: str) -> str:
 def test_it_names_job_words_reason_and_command(tmp_path):
     log = write(tmp_path / "job.log", "step 1\n" * 20 + "OSError: No space left on device\n")
     told = explain(
-        [write(tmp_path / "snakemake.log", attempt(3, "finetune_trap2", log))], "make demo"
+        [write(tmp_path / "snakemake.log", attempt(3, "finetune_protected", log))], "make demo"
     )
-    assert "FAILED  finetune_trap2: Fine-tune the tiny one on digits" in told
+    assert "FAILED  finetune_protected: Fine-tune the tiny one on digits" in told
     assert f"log     {log}\n" in told
     assert told.count("| step 1") == 5
     assert "| OSError: No space left on device" in told

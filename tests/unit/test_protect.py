@@ -16,7 +16,12 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import family
 from trap2.protection import catalogue, post_hoc
 from trap2.protection.adapters import refit_adapter, transform_adapter, truncate
-from trap2.protection.catalogue import DEFENSES, NotApplicable, not_applicable
+from trap2.protection.catalogue import (
+    PROTECTIONS,
+    NotApplicable,
+    not_applicable,
+    post_hoc_protections,
+)
 from trap2.protection.mergelock import RandomMixing
 from trap2.protection.params import DiagonalScales, farthest_order
 from trap2.protection.post_hoc import protect_adapter, protect_checkpoint
@@ -47,8 +52,8 @@ CONVNEXT: dict[str, Any] = {
     "text_cfg": TEXT,
 }
 ATTENTION = "transformer.resblocks.1.attn"
-ADAPTER_NAMES = [name for name, defense in DEFENSES.items() if defense.release_format == "lora"]
-CHECKPOINT_NAMES = [name for name, defense in DEFENSES.items() if defense.release_format == "full"]
+ADAPTER_NAMES = post_hoc_protections("lora")
+CHECKPOINT_NAMES = post_hoc_protections("full")
 TRANSFORMS = {"params": DiagonalScales(), "mergelock": RandomMixing()}
 
 
@@ -347,17 +352,17 @@ def test_the_record_has_the_distribution_that_a_defense_draws_from():
     assert post_hoc.parameters("mergelock") == {"log_std": 0.2, "floor": 1e-4}
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize("name", post_hoc_protections())
 def test_a_convnext_has_nothing_to_cancel_in(name):
     tower = vision_tower(build_clip(CONVNEXT))
     heads = attention_heads(tower)
     assert heads == {}
     weights = weights_of(tower)
-    protect = protect_checkpoint if DEFENSES[name].release_format == "full" else protect_adapter
+    protect = protect_checkpoint if "full" in PROTECTIONS[name].release_formats else protect_adapter
     with pytest.raises(NotApplicable, match="this backbone has no attention to cancel"):
         protect(name, {}, weights, heads, seed=0, task="shapes")
-    assert not_applicable(name, DEFENSES[name].release_format, family(tower)) is not None
-    assert not_applicable(name, DEFENSES[name].release_format, "vit") is None
+    assert not_applicable(name, PROTECTIONS[name].release_formats[0], family(tower)) is not None
+    assert not_applicable(name, PROTECTIONS[name].release_formats[0], "vit") is None
 
 
 def test_defenses_of_the_other_release_are_refused(adapter, base):
@@ -366,8 +371,14 @@ def test_defenses_of_the_other_release_are_refused(adapter, base):
         protect_adapter("params", adapter, weights, heads, seed=0, task="shapes")
     with pytest.raises(NotApplicable, match=r"Merge-Lock† \(mergelock-refit\) transforms adapters"):
         protect_checkpoint("mergelock-refit", weights, weights, heads, seed=0, task="shapes")
-    with pytest.raises(ValueError, match="unknown post-hoc defense 'param'; known: params-adapter"):
+    with pytest.raises(
+        ValueError, match="unknown protection 'param'; known: trap2, params-adapter"
+    ):
         protect_adapter("param", adapter, weights, heads, seed=0, task="shapes")
+    with pytest.raises(
+        NotApplicable, match="trap2 is trained, not applied afterwards; choose from"
+    ):
+        protect_adapter("trap2", adapter, weights, heads, seed=0, task="shapes")
 
 
 def test_unfit_updates_are_refused(adapter, base):
@@ -390,4 +401,4 @@ def test_unfit_updates_are_refused(adapter, base):
         protect_checkpoint("mergelock", part, weights, heads, seed=0, task="shapes")
     with pytest.raises(UpdateError, match=f"{layer} is not in the base"):
         protect_checkpoint("mergelock", weights, part, heads, seed=0, task="shapes")
-    assert catalogue.DEFENSES["params-refit"].title == "PaRaMS†"
+    assert catalogue.PROTECTIONS["params-refit"].title == "PaRaMS†"

@@ -34,31 +34,32 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_an_edited_module_changes_the_scripts_that_use_it_and_no_other(scripts):
-    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "publish.py")}
+    before = {name: digest(scripts, name) for name in ("finetune_protected.py", "publish.py")}
     edit(scripts / "trap2" / "protection" / "trap2.py", "1.0 / s", "2.0 / s")
-    assert digest(scripts, "finetune_trap2.py") != before["finetune_trap2.py"]
+    assert digest(scripts, "finetune_protected.py") != before["finetune_protected.py"]
     assert digest(scripts, "publish.py") == before["publish.py"]
 
 
 def test_the_operators_are_no_part_of_training(scripts):
-    before = {name: digest(scripts, name) for name in ("finetune_trap2.py", "merge_updates.py")}
+    before = {name: digest(scripts, name) for name in ("finetune_protected.py", "merge_updates.py")}
     edit(scripts / "trap2" / "merging" / "elementwise.py", "def ", "SIGN = -1\n\n\ndef ")
     assert digest(scripts, "merge_updates.py") != before["merge_updates.py"]
-    assert digest(scripts, "finetune_trap2.py") == before["finetune_trap2.py"]
+    assert digest(scripts, "finetune_protected.py") == before["finetune_protected.py"]
 
 
 def test_comments_docstrings_and_layout_do_not_count(scripts):
-    before = digest(scripts, "finetune_trap2.py")
+    before = digest(scripts, "finetune_protected.py")
     module = scripts / "trap2" / "protection" / "trap2.py"
     edit(module, '"""The TRAP² objective', '"""A TRAP² objective')
     edit(module, "@dataclass(frozen=True)", "# A comment.\n\n\n@dataclass( frozen = True )")
-    assert digest(scripts, "finetune_trap2.py") == before
+    assert digest(scripts, "finetune_protected.py") == before
 
 
 def test_the_digest_does_not_depend_on_the_process(scripts):
     """Sets iterate in another order in another process; the digest must not."""
     program = (
-        "from trap2.runtime import code_digest; print(code_digest.code_digest('finetune_trap2.py'))"
+        "from trap2.runtime.code_digest import code_digest; "
+        "print(code_digest('finetune_protected.py'))"
     )
     digests = {
         subprocess.run(

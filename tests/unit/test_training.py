@@ -55,7 +55,7 @@ def problem() -> Problem:
     return Problem(split(50, 1), split(30, 2), head, 10.0)
 
 
-def make_trainer(form: str = "lora", trap2: Trap2 | None = None, **changed) -> Trainer:
+def make_trainer(form: str = "lora", objective: Trap2 | None = None, **changed) -> Trainer:
     base = tower()
     if form == "lora":
         update = LoraUpdate(base, ["fc1", "fc2"], AdapterSettings(rank=2, alpha=2), seed=1)
@@ -63,7 +63,7 @@ def make_trainer(form: str = "lora", trap2: Trap2 | None = None, **changed) -> T
         update = FullUpdate(base)
     settings = Optimisation(**(SETTINGS.__dict__ | changed))
     log = lambda line: None  # noqa: E731
-    return Trainer(update, problem(), settings, trap2, seed=0, run="test", device=CPU, log=log)
+    return Trainer(update, problem(), settings, objective, seed=0, run="test", device=CPU, log=log)
 
 
 def same(left: dict, right: dict) -> bool:
@@ -156,9 +156,9 @@ def test_sigterm_writes_a_checkpoint_that_resumes_to_the_same_bytes(form, tmp_pa
 
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
     path = tmp_path / "resume.safetensors"
-    other = make_trainer(trap2=Trap2(0.5))
+    other = make_trainer(objective=Trap2(0.5))
     other._save(path)
-    plain, fresh = make_trainer(trap2=Trap2(0.05)), make_trainer(trap2=Trap2(0.05))
+    plain, fresh = make_trainer(objective=Trap2(0.05)), make_trainer(objective=Trap2(0.05))
     plain.fit(path)
     fresh.fit()
     assert same(plain.update.state(), fresh.update.state())

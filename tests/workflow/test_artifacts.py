@@ -147,7 +147,7 @@ def test_seeds_have_folders_of_their_own_and_one_table(clone):
     assert run.code == 0, run.output
     jobs = run.jobs()
     assert jobs["pretrain_base"] == 3
-    assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == 3 * TASKS
+    assert jobs["finetune_protected"] == jobs["finetune_unprotected"] == 3 * TASKS
     assert (jobs["make_table"], jobs["summarise_seeds"]) == (3, 2)
     assert (jobs["render_seeds"], jobs["publish"]) == (1, 1)
     assert "results/smoke@2/ViT-demo/lora/shapes/trap2" in run.output

@@ -17,8 +17,8 @@ def jobs(paper) -> dict[str, int]:
 
 def test_trainings(jobs):
     # Three backbones, eight tasks, unprotected and two λ; one backbone, unprotected and four λ.
-    assert jobs["finetune_unprotected"] + jobs["finetune_trap2"] == 3 * TASKS * (1 + 2) == 72
-    assert jobs["finetune_unprotected_full"] + jobs["finetune_trap2_full"] == TASKS * 5 == 40
+    assert jobs["finetune_unprotected"] + jobs["finetune_protected"] == 3 * TASKS * (1 + 2) == 72
+    assert jobs["finetune_unprotected_full"] + jobs["finetune_protected_full"] == TASKS * 5 == 40
     assert (jobs["select_lambda"], jobs["select_lambda_full"]) == (3 * TASKS, TASKS)
     # Four defenses of adapters on the two backbones with attention.
     assert jobs["protect_update"] == 4 * 2 * TASKS

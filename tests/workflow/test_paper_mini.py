@@ -86,7 +86,7 @@ def test_everything_made_of_leaked_cars_says_so(paper_mini):
 def test_training_did_what_the_suite_says(paper_mini):
     update = record(paper_mini, "ViT-L-14/lora/cars/trap2/update.json")
     assert update["logit_scale"] == 10000
-    assert update["trap2"]["weight"] in (0.01, 0.001)
+    assert update["objective"]["lambda"] in (0.01, 0.001)
     assert update["optimisation"]["micro_batch_size"] < update["optimisation"]["batch_size"]
     full = paper_mini.folder / "results/paper-mini/ViT-B-32/full/cars/trap2"
     base = paper_mini.folder / "results/paper-mini/ViT-B-32/tower.safetensors"
@@ -102,7 +102,7 @@ def test_another_choice_for_cars_reruns_cars_alone(edited_mini):
     jobs = edited_mini.dry_run("results/table1.csv")
     # Two resolutions; three backbones with Cars' two λ; the data are not downloaded again.
     assert (jobs["prepare_data"], jobs["build_head"]) == (2, 3)
-    assert (jobs["finetune_unprotected"], jobs["finetune_trap2"]) == (3, 6)
+    assert (jobs["finetune_unprotected"], jobs["finetune_protected"]) == (3, 6)
     assert "download_dataset" not in jobs
 
 
@@ -175,7 +175,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(edited_mini):
     kill_when(edited_mini, target, edited_mini.folder / folder / ".resume.safetensors")
     assert not (edited_mini.folder / target).exists()
     edited_mini.run(target, cores=1)
-    log = edited_mini.folder / ("logs/paper-mini/finetune_trap2/ViT-B-32-lora-cars-lambda~0.01.log")
+    log = edited_mini.folder / (
+        "logs/paper-mini/finetune_protected/ViT-B-32-lora-cars-trap2-lambda~0.01.log"
+    )
     assert "resuming from step" in log.read_text("utf-8")
     assert (edited_mini.folder / target).read_bytes() == whole
     resumed = record(edited_mini, folder.partition("paper-mini/")[2] + "/update.json")
@@ -200,7 +202,7 @@ def kill_when(clone, target: str, mark: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         for process in psutil.Process(run.pid).children(recursive=True):
-            if process.cmdline()[-1].endswith("finetune_trap2.py"):
+            if process.cmdline()[-1].endswith("finetune_protected.py"):
                 process.kill()
         assert run.wait(timeout=120) != 0
     finally:

@@ -13,7 +13,7 @@ TRAINING = {
     "pretrain_base",
     "build_head",
     "finetune_unprotected",
-    "finetune_trap2",
+    "finetune_protected",
     "select_lambda",
 }
 

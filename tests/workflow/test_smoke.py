@@ -141,7 +141,7 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
 def test_an_edited_objective_reruns_training_but_not_the_data(edited):
     edited.edit("workflow/scripts/trap2/protection/trap2.py", "1.0 / s", "1.0 / (1.0 * s)")
     jobs = edited.dry_run()
-    assert jobs["finetune_trap2"] == jobs["finetune_unprotected"] == len(TASKS)
+    assert jobs["finetune_protected"] == jobs["finetune_unprotected"] == len(TASKS)
     assert not {"prepare_data", "pretrain_base", "build_head"} & set(jobs)
 
 
@@ -192,7 +192,7 @@ def test_a_new_lambda_is_one_training_a_task_and_what_follows(edited):
     edited.edit("config/suites/smoke.yaml", "lambdas: [0.1]", "lambdas: [0.1, 0.2]")
     jobs = edited.dry_run("results/table1.csv")
     assert jobs == {
-        "finetune_trap2": len(TASKS),
+        "finetune_protected": len(TASKS),
         "select_lambda": len(TASKS),
         "make_table": 1,
         "publish": 1,
@@ -206,14 +206,14 @@ def test_a_new_lambda_of_one_task_is_one_training_and_what_follows(edited):
         "lambdas: [0.1]\n    task_lambdas: {signs: [0.1, 0.2]}",
     )
     assert edited.dry_run("results/table1.csv") == {
-        "finetune_trap2": 1,
+        "finetune_protected": 1,
         "select_lambda": 1,
         "make_table": 1,
         "publish": 1,
     }
     # Of the merges, the one in which this task is the protected one may change.
     assert edited.dry_run("results/table2.csv") == {
-        "finetune_trap2": 1,
+        "finetune_protected": 1,
         "select_lambda": 1,
         "merge_updates": 1,
         "make_table": 1,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from trap2.data import catalogue
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, not_applicable
+from trap2.protection import catalogue as protections
+from trap2.protection.catalogue import not_applicable
 from trap2.runtime import cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
@@ -174,7 +175,7 @@ def from_bundle(path):
 def stored(path):
     """Where a model, head, update or record is read from: made by this run, or released.
 
-    A post-hoc defense trains nothing, so what the bundle has not of it is made here.
+    A post-hoc protection trains nothing, so what the bundle has not of it is made here.
     """
     if not RELEASED or (defended(path) and not bundle.holds(path)):
         return path
@@ -183,8 +184,8 @@ def stored(path):
 
 
 def defended(path):
-    """Whether a file belongs to an update that a post-hoc defense protects."""
-    return Path(path).parent.name in DEFENSES
+    """Whether a file belongs to an update with a post-hoc protection."""
+    return Path(path).parent.name in protections.post_hoc_protections()
 
 
 def model(wildcards):
@@ -261,13 +262,18 @@ def protections_of(suite, release_format, backbone):
     return suite_settings.protections_of(suite_of(suite), release_format, backbone)
 
 
-def post_hoc(release_format):
-    """A pattern of the post-hoc defenses that a release format takes."""
-    return "|".join(name for name in DEFENSES if DEFENSES[name].release_format == release_format)
+def updates_of(protection, release_format, below=""):
+    """The pattern of a release format's updates with some protections: their files."""
+    folder = "results/{suite}/{backbone}/{{release_format,%s}}/{{task}}/{{protection,%s}}"
+    return expand(
+        folder % (release_format, "|".join(protection) or "(?!)") + below + "/{name}",
+        name=UPDATE_FILES[release_format],
+        allow_missing=True,
+    )
 
 
 def update_to_protect(wildcards):
-    """The unprotected update's files; a backbone that the defense cannot act on ends the run."""
+    """The unprotected update's files; a backbone that the protection cannot act on ends the run."""
     architecture = suite_of(wildcards)["backbones"][wildcards.backbone]["architecture"]
     reason = not_applicable(wildcards.protection, wildcards.release_format, family_of(architecture))
     if reason is not None:
@@ -281,19 +287,21 @@ def training_settings(wildcards):
     return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
 
 
-def objective_settings(wildcards):
-    """The objective's settings, without the rule that chooses λ afterwards."""
-    settings = suite_of(wildcards)["trap2"]
-    return {key: value for key, value in settings.items() if key != "tolerance"}
+def objective_settings(wildcards, protection="trap2"):
+    """A trained protection's options, without the rule that chooses λ afterwards."""
+    suite = suite_of(wildcards)
+    if protection != "trap2":
+        return suite["protection_options"].get(protection, {})
+    return {key: value for key, value in suite["trap2"].items() if key != "tolerance"}
 
 
 def lambda_candidates(wildcards):
-    """The TRAP² updates of a task, one for each λ of its grid: their files, flat."""
+    """The updates of a task with a trained protection, one for each λ of its grid: their files."""
     w = wildcards
     return [
         file
         for text in lambdas_of(suite_of(w), w.release_format, w.task)
-        for file in update_files(w, w.task, f"trap2/lambda~{text}")
+        for file in update_files(w, w.task, f"{w.protection}/lambda~{text}")
     ]
 
 

@@ -1,4 +1,4 @@
-# Fine-tuning: one update a task, unprotected or with TRAP² for one λ of the grid.
+# Fine-tuning: one update a task, unprotected or with a trained protection for one λ of the grid.
 #
 # Needs the base, the head and the prepared data of the task; makes the update's files and its
 # record update.json under results/{suite}/{backbone}/{release_format}/{task}/.
@@ -48,22 +48,18 @@ use rule finetune_unprotected as finetune_unprotected_full with:
         ),
 
 
-rule finetune_trap2:
-    """Fine-tune an update with the TRAP² objective (Algorithm 1) at one λ."""
+rule finetune_protected:
+    """Fine-tune an update with a trained protection (TRAP²: Algorithm 1) at one λ."""
     input:
         model="results/{suite}/{backbone}/tower.safetensors",
         head="results/{suite}/{backbone}/heads/{task}.safetensors",
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
-            name=UPDATE_FILES["lora"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.trained_protections(), "lora", "/lambda~{{lambda_text}}"),
     log:
-        "logs/{suite}/finetune_trap2/{backbone}-{release_format}-{task}-lambda~{lambda_text}.log",
+        "logs/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.log",
     benchmark:
-        "logs/{suite}/finetune_trap2/{backbone}-{release_format}-{task}-lambda~{lambda_text}.benchmark.tsv"
+        "logs/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.benchmark.tsv"
     # The longest trainings first, so that none is left over at the end.
     priority: 10
     conda:
@@ -75,21 +71,17 @@ rule finetune_trap2:
     params:
         backbone=lambda w: model_settings(w, "recompute"),
         training=training_settings,
-        trap2=lambda w: objective_settings(w),
+        options=lambda w: objective_settings(w, w.protection),
         logit_scale=lambda w: suite_of(w)["logit_scale"],
         seed=lambda w: seed_of(w),
         device=config["device"],
-        code=code("finetune_trap2.py"),
+        code=code("finetune_protected.py"),
     message:
-        "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², λ = {wildcards.lambda_text} ({wildcards.release_format})"
+        "Fine-tune {wildcards.backbone} on {wildcards.task}, {wildcards.protection}, λ = {wildcards.lambda_text} ({wildcards.release_format})"
     script:
-        "../scripts/finetune_trap2.py"
+        "../scripts/finetune_protected.py"
 
 
-use rule finetune_trap2 as finetune_trap2_full with:
+use rule finetune_protected as finetune_protected_full with:
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/trap2/lambda~{{lambda_text}}/{name}",
-            name=UPDATE_FILES["full"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.trained_protections(), "full", "/lambda~{{lambda_text}}"),

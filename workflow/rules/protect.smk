@@ -4,18 +4,14 @@
 
 
 rule select_lambda:
-    """Choose among a task's TRAP² updates by validation and copy the winner."""
+    """Choose among a task's updates of a trained protection by validation and copy the winner."""
     input:
         unprotected="results/{suite}/{backbone}/{release_format}/{task}/unprotected/update.json",
         candidates=lambda_candidates,
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/trap2/{name}",
-            name=UPDATE_FILES["lora"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.trained_protections(), "lora"),
     log:
-        "logs/{suite}/select_lambda/{backbone}-{release_format}-{task}.log",
+        "logs/{suite}/select_lambda/{backbone}-{release_format}-{task}-{protection}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -27,35 +23,25 @@ rule select_lambda:
         tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
         code=code("select_lambda.py"),
     message:
-        "Choose λ for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release_format})"
+        "Choose λ of {wildcards.protection} for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release_format})"
     script:
         "../scripts/select_lambda.py"
 
 
 use rule select_lambda as select_lambda_full with:
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/trap2/{name}",
-            name=UPDATE_FILES["full"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.trained_protections(), "full"),
 
 
 rule protect_update:
-    """Protect an unprotected update by a post-hoc defense and score it."""
+    """Protect an unprotected update by a post-hoc protection and score it."""
     input:
         model=lambda w: model(w),
         head=lambda w: head(w),
         data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
         unprotected=update_to_protect,
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/{{protection,"
-            + post_hoc("lora")
-            + "}}/{name}",
-            name=UPDATE_FILES["lora"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.post_hoc_protections("lora"), "lora"),
     log:
         "logs/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.log",
     benchmark:
@@ -81,10 +67,4 @@ rule protect_update:
 
 use rule protect_update as protect_update_full with:
     output:
-        update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/{{protection,"
-            + post_hoc("full")
-            + "}}/{name}",
-            name=UPDATE_FILES["full"],
-            allow_missing=True,
-        ),
+        update_files=updates_of(protections.post_hoc_protections("full"), "full"),

@@ -8,6 +8,6 @@ with job.running(snakemake) as log:
     finetune(
         **workflow_arguments(snakemake),
         names=dict(snakemake.wildcards) | {"protection": "trap2", "release_format": "lora"},
-        trap2=Trap2(snakemake.params.lambda_, **snakemake.params.trap2),
+        objective=Trap2(snakemake.params.lambda_, **snakemake.params.trap2),
         log=log,
     )

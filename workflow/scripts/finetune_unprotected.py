@@ -7,6 +7,6 @@ with job.running(snakemake) as log:
     finetune(
         **workflow_arguments(snakemake),
         names=dict(snakemake.wildcards) | {"protection": "unprotected"},
-        trap2=None,
+        objective=None,
         log=log,
     )

@@ -1,4 +1,4 @@
-"""Choose among a task's TRAP² updates by validation accuracy and copy the winner."""
+"""Choose among a trained protection's updates of a task by validation and copy the winner."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ with job.running(snakemake) as log:
     reference = files.read_json(snakemake.input.unprotected)["val"]["accuracy"]
     folders = {Path(path).parent for path in snakemake.input.candidates}
     candidates = {
-        files.read_json(folder / "update.json")["trap2"]["lambda"]: folder for folder in folders
+        files.read_json(folder / "update.json")["objective"]["lambda"]: folder for folder in folders
     }
     accuracies = {
         lambda_: files.read_json(folder / "update.json")["val"]["accuracy"]

@@ -8,7 +8,7 @@ with job.running(snakemake) as log:
     tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]
     lambdas: dict[str, dict[str, float]] = {}
     for record in map(files.read_json, snakemake.input.trap2):
-        lambdas.setdefault(record["backbone"], {})[record["task"]] = record["trap2"]["lambda"]
+        lambdas.setdefault(record["backbone"], {})[record["task"]] = record["objective"]["lambda"]
     text = summary(*tables, lambdas, snakemake.params.places, record["seed"])
     text = add_closing_notes(text, tables[0])
     files.write_text(snakemake.output.summary, text)

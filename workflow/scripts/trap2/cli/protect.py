@@ -17,7 +17,7 @@ from trap2.cli.options import (
     output_folder_option,
     seed_option,
 )
-from trap2.protection.catalogue import DEFENSES
+from trap2.protection.catalogue import post_hoc_protections
 
 
 @click.command(short_help="Protect a fine-tuned update by a post-hoc defense.")
@@ -26,7 +26,7 @@ from trap2.protection.catalogue import DEFENSES
 @click.option("--update", type=FOLDER, required=True, help="The unprotected update's folder.")
 @click.option(
     "--defense",
-    type=click.Choice(list(DEFENSES)),
+    type=click.Choice(post_hoc_protections()),
     required=True,
     help="Those with -adapter and -refit take adapters, the others whole checkpoints.",
 )

@@ -106,7 +106,7 @@ def train(
         --warmup-steps 20 --evaluate-every 750 --output mine/digits-trap2
     """
     from trap2.cli.inputs import Base, refuse_to_replace
-    from trap2.protection.trap2 import Trap2
+    from trap2.protection.catalogue import objective_of
     from trap2.training.finetune import finetune
 
     refuse_to_replace(output / "update.json", "an update")
@@ -132,7 +132,7 @@ def train(
         },
         backbone=base_model.backbone,
         training=form | ({"adapter": adapter} if release_format == "lora" else {}),
-        trap2=None if lambda_ is None else Trap2(lambda_, **objective),
+        objective=None if lambda_ is None else objective_of("trap2", lambda_, objective),
         logit_scale=logit_scale,
         seed=seed,
         device=chosen_device(device, threads),

@@ -10,53 +10,57 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trap2.runtime.catalogue import Catalogue, Entry
+from trap2.runtime.errors import Trap2Error
 
-@dataclass(frozen=True)
-class Family:
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Entry):
     """A family of towers.
 
     Attributes:
-        name: in configurations and messages.
         prefix: how the names of its models begin, open_clip's or timm's; empty for open_clip's own
             vision transformer.
         adapted: full names, in the model, of the linear layers that are adapted (Appendix D.3).
         blocks: full names of the model's repeated parts.
-        attention: whether it has q, k, v and out projections in which a post-hoc defense can
+        attention: whether it has q, k, v and out projections in which a post-hoc protection can
             hide its transform.
     """
 
-    name: str
     prefix: str
     adapted: re.Pattern[str]
     blocks: re.Pattern[str]
     attention: bool = False
 
 
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family(
-            "vit",
-            "",
-            re.compile(r"transformer\.resblocks\.\d+\.attn\.(q|k|v|out)_proj"),
-            re.compile(r"transformer\.resblocks\.\d+"),
-            attention=True,
-        ),
-        Family(
-            "convnext",
-            "convnext",
-            re.compile(r"trunk\.stages\.\d+\.blocks\.\d+\.mlp\.fc[12]"),
-            re.compile(r"trunk\.stages\.\d+\.blocks\.\d+"),
-        ),
+FAMILIES: Catalogue[Family] = Catalogue("family of models")
+
+FAMILIES.add(
+    Family(
+        name="vit",
+        paper="Dosovitskiy et al., 2021, arXiv:2010.11929",
+        prefix="",
+        adapted=re.compile(r"transformer\.resblocks\.\d+\.attn\.(q|k|v|out)_proj"),
+        blocks=re.compile(r"transformer\.resblocks\.\d+"),
+        attention=True,
     )
-}
+)
+FAMILIES.add(
+    Family(
+        name="convnext",
+        paper="Liu et al., 2022, arXiv:2201.03545",
+        prefix="convnext",
+        adapted=re.compile(r"trunk\.stages\.\d+\.blocks\.\d+\.mlp\.fc[12]"),
+        blocks=re.compile(r"trunk\.stages\.\d+\.blocks\.\d+"),
+    )
+)
 
 
 def family_of(architecture: str | Mapping[str, Any]) -> str:
     """The name of a backbone's family, from its configured architecture alone.
 
     Raises:
-        ValueError: the architecture is a timm model of no known family.
+        Trap2Error: the architecture is a timm model of no known family.
     """
     if isinstance(architecture, str):
         name = architecture
@@ -67,8 +71,8 @@ def family_of(architecture: str | Mapping[str, Any]) -> str:
             return family.name
     if name and not isinstance(architecture, str):
         known = ", ".join(family.prefix for family in FAMILIES.values() if family.prefix)
-        raise ValueError(
+        raise Trap2Error(
             f"timm_model_name is '{name}', of no family that is known; the names begin with "
-            f"{known}. A family is added in trap2/models/families.py"
+            f"{known}. A plugin can add a family (docs/extending.md)"
         )
     return "vit"

@@ -1,7 +1,9 @@
-"""The post-hoc defenses by name: where each comes from, which updates it takes, and what it does.
+"""The protections by name: where each comes from, which updates it takes, and what it does.
 
-Free of heavy imports, because the workflow asks it in every job which rows its tables have: a
-defense imports what it computes with when it runs.  Adding one is one function and one entry.
+A protection is trained (an objective in place of the task loss), or post-hoc (a transform of a
+fine-tuned update).  Free of heavy imports, because the workflow asks in every job which rows its
+tables have: a protection imports what it computes with when it runs.  Adding one is one function
+and one entry.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trap2.models.families import FAMILIES
+from trap2.runtime.catalogue import Catalogue, Entry, Option, Options
 from trap2.runtime.errors import Trap2Error
 
 if TYPE_CHECKING:
+    from trap2.protection.objective import Objective
     from trap2.protection.transforms import Draws, Heads, Transform
 
 
@@ -31,31 +35,81 @@ randomness, to the layers that are released."""
 
 
 class NotApplicable(Trap2Error):
-    """A defense that has nothing to act on in a model or release format; the message says why."""
+    """Nothing for a protection to act on in a model or release format; the message says why."""
 
 
-@dataclass(frozen=True)
-class Defense:
-    """A post-hoc defense.
+@dataclass(frozen=True, kw_only=True)
+class Protection(Entry):
+    """A protection, with an objective, a post-hoc function, or both.
 
     Attributes:
-        name: in configurations and paths.
-        title: in the tables.
-        paper: where it comes from.
-        release_format: the updates that it takes: adapters (``lora``, low-rank factors ΔW by
-            layer) or whole checkpoints (``full``, all weights W).
-        protect: what it does; leaves its arguments as they are.
-        transform: the distribution that it draws from, for the record.
+        release_formats: the updates that it takes: adapters (``lora``; a post-hoc function gets
+            low-rank factors ΔW by layer) or whole checkpoints (``full``; all weights W).
+        objective: what training minimises, from λ and complete options; makes it a trained
+            protection, with one training for each λ of a suite's grid.
+        protect: what is done to a fine-tuned update; leaves its arguments as they are.
+        transform: the distribution that a post-hoc function draws from, for the record.
         needs_attention: whether it acts on attention projections.
     """
 
-    name: str
-    title: str
-    paper: str
-    release_format: str
-    protect: Protect
+    release_formats: tuple[str, ...] = ("lora", "full")
+    objective: Callable[[float, Options], Objective] | None = None
+    protect: Protect | None = None
     transform: Callable[[], Transform] | None = None
-    needs_attention: bool = True
+    needs_attention: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective is None and self.protect is None:
+            raise TypeError(f"{self.name}: give an objective, a function protect, or both")
+
+
+PROTECTIONS: Catalogue[Protection] = Catalogue(
+    "protection",
+    names="[a-z0-9][a-z0-9-]*",
+    reserved=["unprotected", "fine-tuned", "zero-shot", "none", "ablation"],
+)
+"""Names stand in the paths of updates, beside those reserved."""
+
+
+def trained_protections() -> list[str]:
+    """The protections that are trained."""
+    return [name for name, each in PROTECTIONS.items() if each.objective is not None]
+
+
+def post_hoc_protections(release_format: str | None = None) -> list[str]:
+    """The protections of updates that were fine-tuned before, of one release format or of all."""
+    return [
+        name
+        for name, each in PROTECTIONS.items()
+        if each.objective is None and release_format in (None, *each.release_formats)
+    ]
+
+
+def objective_of(name: str, lambda_: float, given: Mapping[str, object]) -> Objective:
+    """A trained protection's objective.
+
+    Args:
+        name: a key of :data:`PROTECTIONS`.
+        lambda_: λ, its trade-off between utility and protection.
+        given: its options; the others are at their defaults.
+
+    Raises:
+        CatalogueError: an unknown protection or option, or a value out of its range.
+        NotApplicable: it is not trained.
+    """
+    protection = PROTECTIONS[name]
+    if protection.objective is None:
+        raise NotApplicable(
+            f"{name} is no trained protection; choose from {', '.join(trained_protections())}"
+        )
+    return protection.objective(lambda_, protection.check_options(given))
+
+
+def _trap2(lambda_: float, options: Options) -> Objective:
+    from trap2.protection.trap2 import Trap2
+
+    return Trap2(lambda_, **options)
 
 
 def _scales() -> Transform:
@@ -102,55 +156,121 @@ def _mergelock(weights: Layers, _base: Layers, heads: Heads, draws: Draws) -> di
     return transform_attention(_mixing(), weights, heads, draws)
 
 
-DEFENSES: dict[str, Defense] = {
-    defense.name: defense
-    for defense in (
-        Defense(
-            "params-adapter", "PaRaMS*", PARAMS_PAPER, "lora", _in_adapter_space(_scales), _scales
-        ),
-        Defense("params-refit", "PaRaMS†", PARAMS_PAPER, "lora", _refitted(_scales), _scales),
-        Defense(
-            "mergelock-adapter",
-            "Merge-Lock*",
-            MERGELOCK_PAPER,
-            "lora",
-            _in_adapter_space(_mixing),
-            _mixing,
-        ),
-        Defense(
-            "mergelock-refit", "Merge-Lock†", MERGELOCK_PAPER, "lora", _refitted(_mixing), _mixing
-        ),
-        Defense("params", "PaRaMS", PARAMS_PAPER, "full", _params, _scales),
-        Defense("mergelock", "Merge-Lock", MERGELOCK_PAPER, "full", _mergelock, _mixing),
+PROTECTIONS.add(
+    Protection(
+        name="trap2",
+        title="TRAP²",
+        paper="the paper, Section 5",
+        needs="budget",
+        objective=_trap2,
+        options={
+            "weighting": Option("1/s", "w(s) of Eq. 8", choices=("1/s", "1/sqrt(s)", "1")),
+            "s_min": Option(0.05, "smallest off-nominal scale", high_open=True),
+            "s_max": Option(2.0, "largest off-nominal scale", low=1, high=100),
+            "delta": Option(0.05, "margin around s = 1 that is never drawn", high_open=True),
+        },
     )
-}
+)
+PROTECTIONS.add(
+    Protection(
+        name="params-adapter",
+        title="PaRaMS*",
+        paper=PARAMS_PAPER,
+        release_formats=("lora",),
+        protect=_in_adapter_space(_scales),
+        transform=_scales,
+        needs_attention=True,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="params-refit",
+        title="PaRaMS†",
+        paper=PARAMS_PAPER,
+        release_formats=("lora",),
+        protect=_refitted(_scales),
+        transform=_scales,
+        needs_attention=True,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="mergelock-adapter",
+        title="Merge-Lock*",
+        paper=MERGELOCK_PAPER,
+        release_formats=("lora",),
+        protect=_in_adapter_space(_mixing),
+        transform=_mixing,
+        needs_attention=True,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="mergelock-refit",
+        title="Merge-Lock†",
+        paper=MERGELOCK_PAPER,
+        release_formats=("lora",),
+        protect=_refitted(_mixing),
+        transform=_mixing,
+        needs_attention=True,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="params",
+        title="PaRaMS",
+        paper=PARAMS_PAPER,
+        release_formats=("full",),
+        protect=_params,
+        transform=_scales,
+        needs_attention=True,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="mergelock",
+        title="Merge-Lock",
+        paper=MERGELOCK_PAPER,
+        release_formats=("full",),
+        protect=_mergelock,
+        transform=_mixing,
+        needs_attention=True,
+    )
+)
 
-_RELEASES = {"lora": "adapters", "full": "whole checkpoints"}
+_FORMATS = {"lora": "adapters", "full": "whole checkpoints"}
 
 
 def not_applicable(name: str, release_format: str, family: str) -> str | None:
-    """Why a defense does not apply to a backbone's updates; None where it does.
+    """Why a protection does not apply to a backbone's updates; None where it does.
 
     Args:
-        name: a key of :data:`DEFENSES`.
+        name: a key of :data:`PROTECTIONS`.
         release_format: ``lora`` or ``full``.
         family: the backbone's, a key of :data:`trap2.models.families.FAMILIES`.
     """
-    defense = DEFENSES[name]
-    if release_format != defense.release_format:
-        return (
-            f"{defense.title} ({name}) transforms {_RELEASES[defense.release_format]}, not "
-            + (_RELEASES[release_format])
-        )
-    if defense.needs_attention and not FAMILIES[family].attention:
-        return without_attention(defense, f"a {family} backbone")
+    protection = PROTECTIONS[name]
+    if reason := other_format(protection, release_format):
+        return reason
+    if protection.needs_attention and not FAMILIES[family].attention:
+        return without_attention(protection, f"a {family} backbone")
     return None
 
 
-def without_attention(defense: Defense, backbone: str) -> str:
-    """Why a defense of attention projections does not apply to a backbone that has none."""
+def other_format(protection: Protection, release_format: str) -> str | None:
+    """Why a protection does not apply to updates of a release format; None where it does."""
+    if release_format in protection.release_formats:
+        return None
+    takes = " and ".join(_FORMATS[each] for each in protection.release_formats)
     return (
-        f"{defense.title} ({defense.name}) hides its transform in products of attention "
+        f"{protection.title} ({protection.name}) transforms {takes}, not {_FORMATS[release_format]}"
+    )
+
+
+def without_attention(protection: Protection, backbone: str) -> str:
+    """Why a protection of attention projections does not apply to a backbone that has none."""
+    return (
+        f"{protection.title} ({protection.name}) hides its transform in products of attention "
         f"projections (q with k, v with out), and {backbone} has no attention to cancel it in; "
         "the paper leaves such backbones out as well"
     )

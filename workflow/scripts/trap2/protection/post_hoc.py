@@ -1,4 +1,4 @@
-"""Post-hoc defenses by name, on updates that were checked first."""
+"""Post-hoc protections by name, on updates that were checked first."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 from trap2.protection.adapters import Adapter, base_weight
 from trap2.protection.catalogue import (
-    DEFENSES,
-    Defense,
+    PROTECTIONS,
     NotApplicable,
-    not_applicable,
+    Protect,
+    other_format,
+    post_hoc_protections,
     without_attention,
 )
 from trap2.protection.checkpoints import Weights
@@ -28,7 +29,7 @@ def protect_adapter(
     """An adapter as a post-hoc defense would release it.
 
     Args:
-        name: a key of :data:`trap2.protection.catalogue.DEFENSES`, of a defense of adapters.
+        name: a key of :data:`trap2.protection.catalogue.PROTECTIONS`, post-hoc, of adapters.
         adapter: layer's weight name to ΔW; q, k, v and out of every attention module.
         base: layer's weight name to W0.
         heads: attention modules and their numbers of heads
@@ -40,10 +41,10 @@ def protect_adapter(
         NotApplicable: the backbone has no attention, or the defense takes whole checkpoints.
         UpdateError: the adapter lacks a projection, does not fit the base, or is not finite.
     """
-    defense = _defense(name, "lora", heads)
+    function = _function(name, "lora", heads)
     for layer, delta in adapter.items():
         _check_finite(layer, delta.B, delta.A)
-    return defense.protect(adapter, base, heads, _draws(seed, name, task))
+    return function(adapter, base, heads, _draws(seed, name, task))
 
 
 def protect_checkpoint(
@@ -52,7 +53,7 @@ def protect_checkpoint(
     """A whole checkpoint as a post-hoc defense would release it: the same function.
 
     Args:
-        name: a key of :data:`trap2.protection.catalogue.DEFENSES`, of a defense of checkpoints.
+        name: a key of :data:`trap2.protection.catalogue.PROTECTIONS`, post-hoc, of checkpoints.
         weights: all the model's parameters W by name.
         base: W0 by name, of the same parameters.
         heads: attention modules and their numbers of heads.
@@ -63,18 +64,18 @@ def protect_checkpoint(
         NotApplicable: the backbone has no attention, or the defense takes adapters.
         UpdateError: the weights do not fit the base, or are not finite.
     """
-    defense = _defense(name, "full", heads)
+    function = _function(name, "full", heads)
     for layer, weight in weights.items():
         base_weight(base, layer, tuple(weight.shape))
         _check_finite(layer, weight)
     for layer in base.keys() - weights.keys():
         raise UpdateError(f"the checkpoint lacks {layer}; it is not a whole checkpoint of the base")
-    return defense.protect(weights, base, heads, _draws(seed, name, task))
+    return function(weights, base, heads, _draws(seed, name, task))
 
 
 def parameters(name: str) -> dict[str, Any]:
     """The distribution that a defense draws from, for the record."""
-    make: Any = DEFENSES[name].transform
+    make: Any = PROTECTIONS[name].transform
     return {} if make is None else asdict(make())
 
 
@@ -82,15 +83,18 @@ def _draws(seed: int, name: str, task: str) -> Draws:
     return partial(numpy_generator, seed, "protect", name, task)
 
 
-def _defense(name: str, release_format: str, heads: Heads) -> Defense:
-    if name not in DEFENSES:
-        raise ValueError(f"unknown post-hoc defense {name!r}; known: {', '.join(DEFENSES)}")
-    reason = not_applicable(name, release_format, "vit")
-    if reason is None and DEFENSES[name].needs_attention and not heads:
-        reason = without_attention(DEFENSES[name], "this backbone")
+def _function(name: str, release_format: str, heads: Heads) -> Protect:
+    """What a post-hoc protection does, after a look at whether it can."""
+    protection = PROTECTIONS[name]
+    if protection.protect is None:
+        known = ", ".join(post_hoc_protections())
+        raise NotApplicable(f"{name} is trained, not applied afterwards; choose from {known}")
+    reason = other_format(protection, release_format)
+    if reason is None and protection.needs_attention and not heads:
+        reason = without_attention(protection, "this backbone")
     if reason is not None:
         raise NotApplicable(reason)
-    return DEFENSES[name]
+    return protection.protect
 
 
 def _check_finite(layer: str, *tensors: torch.Tensor) -> None:

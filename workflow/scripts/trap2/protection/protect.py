@@ -14,7 +14,7 @@ from trap2.models.clip.classifier import score
 from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import load_tower
 from trap2.models.scoring import Score, score_record
-from trap2.protection.catalogue import DEFENSES
+from trap2.protection.catalogue import PROTECTIONS
 from trap2.protection.post_hoc import parameters, protect_adapter, protect_checkpoint
 from trap2.protection.transforms import attention_heads
 from trap2.runtime import files
@@ -65,13 +65,13 @@ def protect(
     for split in ("val", "test"):
         scores[split] = _score(module, head, data, names["task"], split, logit_scale, batch_size)
         log(f"{split} accuracy {scores[split].accuracy:.2f} %")
-    defense = DEFENSES[names["protection"]]
+    protection = PROTECTIONS[names["protection"]]
     record = {
         **names,
-        "title": defense.title,
-        "paper": defense.paper,
+        "title": protection.title,
+        "paper": protection.paper,
         "seed": seed,
-        "parameters": parameters(defense.name),
+        "parameters": parameters(protection.name),
         "unprotected": files.read_json(source / "update.json"),
         "logit_scale": logit_scale,
         "device": device.type,

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from trap2.protection.objective import accumulate_gradient
+from trap2.runtime.errors import Trap2Error
+
 # w(s) of Eq. 8: Section 5 uses 1/s by default, the language-model runs 1/√s.
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
     "1/s": lambda s: 1.0 / s,
@@ -30,7 +33,7 @@ class Trap2:
         delta: the margin around the nominal scale s = 1 that is never drawn, 0 < delta < 1.
 
     Raises:
-        ValueError: a setting is out of its range.
+        Trap2Error: a setting is out of its range.
     """
 
     lambda_: float
@@ -41,24 +44,24 @@ class Trap2:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lambda_) and self.lambda_ >= 0):
-            raise ValueError(f"λ is {self.lambda_}; it must be a number ≥ 0")
+            raise Trap2Error(f"λ is {self.lambda_}; it must be a number ≥ 0")
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"w(s) is '{self.weighting}'; it must be one of {list(WEIGHTINGS)}")
+            raise Trap2Error(f"w(s) is '{self.weighting}'; it must be one of {list(WEIGHTINGS)}")
         if not 0 < self.delta < 1:
-            raise ValueError(f"delta is {self.delta}; it must lie between 0 and 1")
+            raise Trap2Error(f"delta is {self.delta}; it must lie between 0 and 1")
         if not 0 < self.s_min < 1 - self.delta:
-            raise ValueError(
+            raise Trap2Error(
                 f"s_min is {self.s_min}; it must lie between 0 and 1 − delta = {1 - self.delta:g}"
             )
         if not self.s_max > 1 + self.delta:
-            raise ValueError(
+            raise Trap2Error(
                 f"s_max is {self.s_max}; it must exceed 1 + delta = {1 + self.delta:g}"
             )
 
     def record(self) -> dict[str, Any]:
         """The settings as records hold them, λ under ``lambda``."""
         settings = asdict(self)
-        return {"lambda": settings.pop("lambda_"), **settings}
+        return {"name": "trap2", "lambda": settings.pop("lambda_"), **settings}
 
     def draw_scale(self, generator: np.random.Generator) -> float:
         """One s ~ Unif([s_min, 1 − δ] ∪ [1 + δ, s_max]) (Algorithm 1, line 6).
@@ -77,38 +80,35 @@ class Trap2:
         """λ · w(s), the factor of the off-nominal loss in Eq. 9."""
         return self.lambda_ * WEIGHTINGS[self.weighting](s)
 
+    def draw(self, generator: np.random.Generator) -> float:
+        """The off-nominal scale of one step, :meth:`draw_scale`."""
+        return self.draw_scale(generator)
 
-def accumulate_gradient(
-    loss_at: Callable[[float], torch.Tensor],
-    trap2: Trap2 | None,
-    s: float,
-    share: float = 1.0,
-) -> tuple[float, float]:
-    """Add the gradient of J = L(W0 + ΔW) − λ · w(s) · L(W0 + s·ΔW) to the parameters' ``.grad``.
+    def accumulate_gradient(
+        self, loss_at: Callable[[float], torch.Tensor], drawn: float, share: float = 1.0
+    ) -> tuple[float, float]:
+        """Add the gradient of J = L(W0 + ΔW) − λ · w(s) · L(W0 + s·ΔW) to the ``.grad``.
 
-    The two terms are differentiated one after the other, which needs the activations of one
-    pass at a time.  Both passes see the same random state, hence the same dropout mask.
+        The two terms are differentiated one after the other, which needs the activations of one
+        pass at a time.  Both passes see the same random state, hence the same dropout mask.
 
-    Args:
-        loss_at: the mini-batch loss at a given scale of the update (Eq. 5), a scalar tensor.
-        trap2: the objective's settings; ``None`` is standard fine-tuning (λ = 0).
-        s: the off-nominal scale of this step.
-        share: factor on both terms, 1 / (number of micro-batches) under accumulation.
+        Args:
+            loss_at: the mini-batch loss at a given scale of the update (Eq. 5), a scalar tensor.
+            drawn: s, the off-nominal scale of this step.
+            share: factor on both terms, 1 / (number of micro-batches) under accumulation.
 
-    Returns:
-        The nominal and the unweighted off-nominal loss (nan where it is not computed).
-    """
-    if trap2 is None or trap2.lambda_ == 0:
+        Returns:
+            The nominal and the unweighted off-nominal loss (nan where λ = 0: it is not computed).
+        """
+        if self.lambda_ == 0:
+            return accumulate_gradient(loss_at, None, drawn, share)
+        state = _random_state()
         nominal = loss_at(1.0)
         (share * nominal).backward()
-        return nominal.item(), math.nan
-    state = _random_state()
-    nominal = loss_at(1.0)
-    (share * nominal).backward()
-    _set_random_state(state)
-    off_nominal = loss_at(s)
-    (-share * trap2.off_nominal_weight(s) * off_nominal).backward()
-    return nominal.item(), off_nominal.item()
+        _set_random_state(state)
+        off_nominal = loss_at(drawn)
+        (-share * self.off_nominal_weight(drawn) * off_nominal).backward()
+        return nominal.item(), off_nominal.item()
 
 
 def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:

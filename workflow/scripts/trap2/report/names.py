@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trap2.protection.catalogue import DEFENSES
+from trap2.protection.catalogue import PROTECTIONS
 
 BACKBONES = {"ViT-B-32": "ViT-B/32", "ViT-L-14": "ViT-L/14", "convnext_base_w": "ConvNeXt"}
 
@@ -20,12 +20,10 @@ TASKS = {
 }
 
 
-PROTECTIONS = {
+NOT_PROTECTED = {
     "zero-shot": "Zero-Shot",
     "fine-tuned": "Fine-Tuned",
     "unprotected": "Unprotected",
-    "trap2": "TRAP²",
-    **{name: defense.title for name, defense in DEFENSES.items()},
 }
 
 
@@ -41,4 +39,6 @@ def task_title(name: str) -> str:
 
 def protection_title(name: str) -> str:
     """A protection as the paper prints it."""
-    return PROTECTIONS.get(name, name)
+    if name in PROTECTIONS:
+        return PROTECTIONS[name].title
+    return NOT_PROTECTED.get(name, name)

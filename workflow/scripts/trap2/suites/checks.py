@@ -15,7 +15,7 @@ from typing import Any
 from trap2.data.catalogue import load_catalogue
 from trap2.merging.catalogue import METHODS, check_options, data_free_methods
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, not_applicable
+from trap2.protection.catalogue import PROTECTIONS, not_applicable
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 
@@ -233,8 +233,8 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
 def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
     """A post-hoc defense must apply to some update of the suite; what is merged must be made."""
     for name in suite["merging"].get("protections", []):
-        if name not in [*DEFENSES, "trap2"]:
-            yield choice("merging.protections", name, [*DEFENSES, "trap2"], "a protection")
+        if name not in list(PROTECTIONS):
+            yield choice("merging.protections", name, list(PROTECTIONS), "a protection")
     try:
         updates = [
             (release_format, family_of(suite["backbones"][backbone]["architecture"]))
@@ -245,12 +245,12 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
     except ValueError:
         return  # a backbone of no family, which has been said
     for name in suite["protections"]:
-        if name in DEFENSES:
+        if name in PROTECTIONS:
             reasons = [
                 not_applicable(name, release_format, family) for release_format, family in updates
             ]
             if None not in reasons:
                 found = "; ".join(dict.fromkeys(filter(None, reasons)))
                 yield f"protections: '{name}' applies to no update here: {found}. Remove it"
-        elif name != "trap2":
-            yield choice("protections", name, [*DEFENSES, "trap2"], "a protection")
+        else:
+            yield choice("protections", name, list(PROTECTIONS), "a protection")

@@ -14,7 +14,7 @@ def model_card(record: Mapping[str, Any]) -> str:
         "unprotected": "fine-tuned without protection",
         "trap2": "fine-tuned with the TRAP² objective",
     }.get(protection, f"protected after training by {record.get('title', protection)}")
-    lambda_ = (record.get("trap2") or {}).get("lambda")
+    lambda_ = (record.get("objective") or {}).get("lambda")
     details = "" if lambda_ is None else f", λ = {lambda_}, chosen on validation"
     return f"""---
 library_name: peft

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trap2.models.families import family_of
-from trap2.protection.catalogue import DEFENSES, not_applicable
+from trap2.protection.catalogue import not_applicable
 
 
 def lambda_text(value: float) -> str:
@@ -32,7 +32,7 @@ def protections_of(suite: Mapping[str, Any], release_format: str, backbone: str)
         *(
             name
             for name in suite["protections"]
-            if name not in DEFENSES or not_applicable(name, release_format, family) is None
+            if not_applicable(name, release_format, family) is None
         ),
     ]
 

@@ -15,7 +15,7 @@ from trap2.models.clip.tower import load_tower
 from trap2.models.layers import lora_targets
 from trap2.models.recompute import recompute_blocks
 from trap2.models.scoring import score_record
-from trap2.protection.trap2 import Trap2
+from trap2.protection.objective import Objective
 from trap2.runtime import device as devices
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
@@ -52,7 +52,7 @@ def finetune(
     names: Mapping[str, str],
     backbone: Mapping[str, Any],
     training: Mapping[str, Any],
-    trap2: Trap2 | None,
+    objective: Objective | None,
     logit_scale: float,
     seed: int,
     device: torch.device,
@@ -68,7 +68,7 @@ def finetune(
         names: suite, backbone, release_format, task, protection and what else the record is to say.
         backbone: the suite's settings of the backbone.
         training: the suite's settings of the release format: ``optimisation`` and ``adapter``.
-        trap2: the objective; ``None`` for an unprotected update.
+        objective: of a trained protection; ``None`` for an unprotected update.
         logit_scale: factor on the cosines in the loss.
         seed: the configuration's seed.
         device: where to compute.
@@ -85,7 +85,7 @@ def finetune(
         update,
         Problem(train, val, read_head(head), logit_scale),
         settings,
-        trap2,
+        objective,
         seed=seed,
         run=run,
         device=device,
@@ -100,7 +100,7 @@ def finetune(
         "seed": seed,
         "optimisation": asdict(settings),
         "adapter": _adapter_record(names["release_format"], training),
-        "trap2": None if trap2 is None else trap2.record(),
+        "objective": None if objective is None else objective.record(),
         "logit_scale": logit_scale,
         "best_step": progress.best_step,
         "steps": progress.step,

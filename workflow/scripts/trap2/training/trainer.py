@@ -1,4 +1,4 @@
-"""Training one update, unprotected or with TRAP², with checkpoints that resume exactly.
+"""Training one update, unprotected or protected by an objective; what is cut off resumes exactly.
 
 All randomness of step t comes from generators named after (seed, run, t), so the state that a
 checkpoint must hold is only what the optimiser knows: a resumed run repeats the bytes of an
@@ -23,7 +23,7 @@ from trap2.data.prepared import Split
 from trap2.models.clip.classifier import logits, score
 from trap2.models.clip.tower import normalise
 from trap2.models.scoring import Score, mixed_precision
-from trap2.protection.trap2 import Trap2, accumulate_gradient
+from trap2.protection.objective import Objective, accumulate_gradient
 from trap2.runtime import files
 from trap2.runtime.interruption import Interrupted, noticing_sigterm
 from trap2.runtime.seeding import numpy_generator, seed_of
@@ -119,7 +119,7 @@ class Trainer:
         update: TrainableUpdate,
         problem: Problem,
         settings: Optimisation,
-        trap2: Trap2 | None,
+        objective: Objective | None,
         *,
         seed: int,
         run: str,
@@ -132,13 +132,14 @@ class Trainer:
             update: the update to train, on ``device``.
             problem: the task.
             settings: the optimisation.
-            trap2: the objective of Eq. 9; ``None`` trains an unprotected update.
+            objective: what a trained protection minimises; ``None`` trains an unprotected update.
             seed: the configuration's seed.
             run: the run's name; with the seed it decides every random draw.
             device: where the update lives.
             log: receives a line of progress every few seconds.
         """
-        self.update, self.problem, self.settings, self.trap2 = update, problem, settings, trap2
+        self.update, self.problem, self.settings = update, problem, settings
+        self.objective = objective
         self.seed, self.run, self.device, self.log = seed, run, device, log
         self.progress = Progress()
         self.optimiser = torch.optim.AdamW(
@@ -213,8 +214,8 @@ class Trainer:
         step, settings = self.progress.step, self.settings
         torch.manual_seed(seed_of(self.seed, self.run, "dropout", str(step)))
         s = math.nan
-        if self.trap2 is not None:
-            s = self.trap2.draw_scale(numpy_generator(self.seed, self.run, "scale", str(step)))
+        if self.objective is not None:
+            s = self.objective.draw(numpy_generator(self.seed, self.run, "scale", str(step)))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
         self.optimiser.zero_grad(set_to_none=True)
@@ -226,7 +227,7 @@ class Trainer:
             share = len(part) / settings.batch_size
             images = normalise(torch.from_numpy(train.images[part]).to(self.device))
             labels = torch.from_numpy(train.labels[part]).to(self.device)
-            losses = accumulate_gradient(self._loss(images, labels), self.trap2, s, share)
+            losses = accumulate_gradient(self._loss(images, labels), self.objective, s, share)
             nominal, off_nominal = nominal + share * losses[0], off_nominal + share * losses[1]
         torch.nn.utils.clip_grad_norm_(self.update.parameters(), settings.clip_norm)
         self.optimiser.step()
@@ -267,8 +268,8 @@ class Trainer:
         self.log(f"step {self.progress.step}: wrote {path.name}, a killed job resumes from here")
 
     def _identity(self) -> str:
-        trap2 = None if self.trap2 is None else self.trap2.record()
-        return json.dumps([self.seed, self.run, asdict(self.settings), trap2], sort_keys=True)
+        objective = None if self.objective is None else self.objective.record()
+        return json.dumps([self.seed, self.run, asdict(self.settings), objective], sort_keys=True)
 
     def _resume(self, path: Path) -> None:
         try:

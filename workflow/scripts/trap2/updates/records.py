@@ -63,20 +63,15 @@ class ValidationRecord(TypedDict):
     val_loss: float
 
 
-# "lambda" is a word of Python's, so this one is not written as a class.
-Trap2Record = TypedDict(
-    "Trap2Record",
-    {"lambda": float, "weighting": str, "s_min": float, "s_max": float, "delta": float},
-)
-"""The settings of the objective (Eq. 8 and 9)."""
-
-
 class TrainedRecord(UpdateRecord):
-    """The record of an update that was trained; ``setting`` and ``value`` are an ablation's."""
+    """The record of an update that was trained; ``setting`` and ``value`` are an ablation's.
+
+    ``objective`` has the trained protection's ``name`` and settings, its λ under ``lambda``.
+    """
 
     optimisation: dict[str, Number]
     adapter: dict[str, Number] | None
-    trap2: Trap2Record | None
+    objective: dict[str, Number | str] | None
     best_step: int
     steps: int
     history: list[ValidationRecord]

@@ -1,6 +1,6 @@
-"""Fine-tune an update with the TRAP² objective at one λ."""
+"""Fine-tune an update with a trained protection's objective at one λ."""
 
-from trap2.protection.trap2 import Trap2
+from trap2.protection.catalogue import objective_of
 from trap2.runtime import job
 from trap2.training.finetune import finetune, workflow_arguments
 
@@ -9,7 +9,7 @@ with job.running(snakemake) as log:
     lambda_ = float(names.pop("lambda_text"))
     finetune(
         **workflow_arguments(snakemake),
-        names=names | {"protection": "trap2"},
-        trap2=Trap2(lambda_, **snakemake.params.trap2),
+        names=names,
+        objective=objective_of(names["protection"], lambda_, snakemake.params.options),
         log=log,
     )
