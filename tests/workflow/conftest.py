@@ -59,11 +59,8 @@ def defended(complete, tmp_path_factory) -> Clone:
 def staged(smoke, tmp_path_factory) -> Clone:
     """The finished run with its checkpoints released, as `release` says."""
     made = copy_of(smoke, tmp_path_factory.mktemp("staged") / "clone")
-    settings = (PROJECT / ".dvc/config").read_text("utf-8")
     (made.folder / ".dvc").mkdir()
-    # This copy is no Git repository.
-    settings = settings.replace("[core]", "[core]\n    no_scm = true")
-    (made.folder / ".dvc/config").write_text(settings, "utf-8")
+    shutil.copy(PROJECT / ".dvc/config", made.folder / ".dvc")
     said = made.run("release").output
     for command in ("dvc add data", "dvc push"):
         assert f"    {command}\n" in said
