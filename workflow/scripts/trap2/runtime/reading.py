@@ -26,6 +26,7 @@ TENSOR_BYTES = 64 << 30
 HEADER_BYTES = 32 << 20
 TENSORS = 100_000
 DIMENSIONS = 16
+NAME_LETTERS = 512
 
 # safetensors' names of the types that PyTorch reads, with the bytes of one value.
 TYPES = {
@@ -210,6 +211,8 @@ def _header(found: Any, content: int) -> Header:
         raise ValueError("its metadata are no texts")
     if len(found) > TENSORS:
         raise ValueError(f"{len(found)} tensors; at most {TENSORS} are read")
+    if any(len(name) > NAME_LETTERS for name in found):
+        raise ValueError(f"a tensor's name has more than {NAME_LETTERS} letters")
     tensors = {name: _tensor(name, entry) for name, entry in found.items()}
     spans = sorted(tuple(entry["data_offsets"]) for entry in found.values())
     at = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 
 from trap2.runtime import files
+from trap2.updates.adapter_config import Configuration, check_configuration
+from trap2.updates.weights import in_full_precision, weight_shapes
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
@@ -100,16 +101,13 @@ def _jsonable(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def nominal_scale(config: Mapping[str, Any]) -> float:
-    """The scale that an adapter's configuration puts on BA: α / r, or α / √r with rsLoRA."""
-    rank, alpha = config["r"], config["lora_alpha"]
-    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-
-
 def is_dora(folder: str | Path) -> bool:
-    """Whether the adapter in a folder is DoRA, whose ΔW needs the base's weights."""
-    config = files.read_json(Path(folder) / ADAPTER_FILES[1])
-    return isinstance(config, dict) and bool(config.get("use_dora"))
+    """Whether the adapter in a folder is DoRA, whose ΔW needs the base's weights.
+
+    Raises:
+        FileError: its configuration cannot be read, or is of another kind of adapter.
+    """
+    return _read_configuration(folder).dora
 
 
 def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -117,19 +115,19 @@ def read_adapter(folder: str | Path) -> dict[str, tuple[torch.Tensor, torch.Tens
 
     Returns:
         For each adapted weight's name in the model (``….q_proj.weight``) the pair B
-        (d_out, r), A (r, d_in), with the adapter's nominal scale folded into B, so that
-        ΔW = BA.
+        (d_out, r), A (r, d_in), in float32 or float64, with the adapter's nominal scale folded
+        into B, so that ΔW = BA.
 
     Raises:
-        FileError: the adapter cannot be read, is not plain LoRA, or lacks one of a pair.
+        FileError: the adapter cannot be read, is not plain LoRA, or its two files do not fit.
     """
-    config, tensors = _read(folder)
-    if config.get("use_dora"):
+    config = _read_configuration(folder)
+    if config.dora:
         raise files.FileError(
-            f"{Path(folder) / ADAPTER_FILES[1]}: 'use_dora' is set to True; a DoRA adapter's ΔW is "
-            "no product BA, so that only task arithmetic and the like in Full space can merge it"
+            f"{config.path}: 'use_dora' is set to True; a DoRA adapter's ΔW is no product BA, so "
+            "that only task arithmetic and the like in Full space can merge it"
         )
-    return _factors(folder, config, tensors)
+    return _factors(folder, config, _read_tensors(folder))
 
 
 def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -140,41 +138,77 @@ def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[s
         weights: W0 of every adapted layer, by its name in the model.
 
     Returns:
-        For each adapted weight's name ΔW = m (W0 + BA) / ‖W0 + BA‖ − W0, with the norm of each
-        row (an output's weights) and a trained m a row.
+        For each adapted weight's name ΔW = m (W0 + BA) / ‖W0 + BA‖ − W0, in float32 or float64,
+        with the norm of each row (an output's weights) and a trained m a row.
 
     Raises:
         FileError: the adapter cannot be read, is not DoRA, or does not fit the weights.
     """
-    config, tensors = _read(folder)
+    config, tensors = _read_configuration(folder), _read_tensors(folder)
     suffix = ".lora_magnitude_vector"
-    magnitudes = {n.removesuffix(suffix): tensors.pop(n) for n in list(tensors) if suffix in n}
+    magnitudes = {
+        _module(n.removesuffix(suffix)): tensors.pop(n) for n in list(tensors) if n.endswith(suffix)
+    }
     update = {}
     for layer, (b, a) in _factors(folder, config, tensors).items():
-        module = PEFT_PREFIX + layer.removesuffix(".weight")
-        if module not in magnitudes or layer not in weights:
+        magnitude = magnitudes.pop(layer.removesuffix(".weight"), None)
+        if magnitude is None or layer not in weights:
             raise files.FileError(
                 f"{folder}: not a DoRA adapter of this model; {layer} lacks magnitudes or W0"
             )
         base = weights[layer].to(b.dtype)
-        moved = base + b @ a
-        norm = torch.linalg.vector_norm(moved, dim=1)
-        update[layer] = (magnitudes[module] / norm)[:, None] * moved - base
+        if tuple(base.shape) != (b.shape[0], a.shape[1]) or magnitude.shape != b.shape[:1]:
+            raise files.FileError(
+                f"{folder}: {layer} has factors of a {b.shape[0]} × {a.shape[1]} weight and "
+                f"magnitudes {tuple(magnitude.shape)}, the base model's weight is "
+                f"{tuple(base.shape)}; the update belongs to another base"
+            )
+        update[layer] = _dora(base, b @ a, magnitude)
+        if not update[layer].isfinite().all():
+            raise files.FileError(f"{folder}: {layer}: a row of W0 + BA is zero or too large")
+    if magnitudes:
+        raise files.FileError(f"{folder}: magnitudes without factors: {sorted(magnitudes)[:3]}")
     return update
 
 
-def _read(folder: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    weights_path, config_path = (Path(folder) / name for name in ADAPTER_FILES)
-    config = files.read_json(config_path)
-    _check_configuration(config, config_path)
-    return config, files.read_tensors(weights_path)
+def _dora(base: torch.Tensor, delta: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    moved = base + delta
+    norm = torch.linalg.vector_norm(moved, dim=1)
+    return (magnitude / norm)[:, None] * moved - base
+
+
+def _read_configuration(folder: str | Path) -> Configuration:
+    path = Path(folder) / ADAPTER_FILES[1]
+    return check_configuration(files.read_json(path), path)
+
+
+def _read_tensors(folder: str | Path) -> dict[str, torch.Tensor]:
+    """An adapter's tensors, none in less than float32.
+
+    Raises:
+        FileError: one is quantised, of whole numbers, or holds NaN or infinity.
+    """
+    path = Path(folder) / ADAPTER_FILES[0]
+    weight_shapes(path)
+    tensors = files.read_tensors(path)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise files.FileError(
+                f"{path}: {name} holds NaN or infinity; its training diverged or the file is "
+                "damaged"
+            )
+    return {name: in_full_precision(tensor) for name, tensor in tensors.items()}
+
+
+def _module(name: str) -> str:
+    return name.removeprefix(PEFT_PREFIX)
 
 
 def _factors(
-    folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    folder: str | Path, config: Configuration, tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     path = Path(folder) / ADAPTER_FILES[0]
-    factors = {}
+    factors: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name in sorted(tensors):
         if not name.endswith(".lora_A.weight"):
             continue
@@ -183,24 +217,28 @@ def _factors(
             a, b = tensors[name], tensors[f"{module}.lora_B.weight"]
         except KeyError:
             raise files.FileError(f"{path}: '{module}' has lora_A but no lora_B") from None
-        layer = f"{module.removeprefix(PEFT_PREFIX)}.weight"
-        factors[layer] = (b * nominal_scale(config), a)
+        layer = f"{_module(module)}.weight"
+        if layer in factors:
+            raise files.FileError(f"{path}: '{module}' is there twice, with and without a prefix")
+        _check_shapes(path, config, module, b, a)
+        factors[layer] = (b * config.scale, a)
     if len(tensors) != 2 * len(factors) or not factors:
         extra = [n for n in tensors if not n.endswith((".lora_A.weight", ".lora_B.weight"))]
         raise files.FileError(
             f"{path}: not a plain LoRA adapter; unexpected tensors: {extra[:3] or 'none'}"
         )
+    config.check_layers([layer.removesuffix(".weight") for layer in factors])
     return factors
 
 
-def _check_configuration(config: Any, path: Path) -> None:
-    if not isinstance(config, dict) or not {"r", "lora_alpha"} <= config.keys():
-        raise files.FileError(f"{path}: not a LoRA configuration (no 'r' or 'lora_alpha')")
-    for key in ("rank_pattern", "alpha_pattern", "fan_in_fan_out"):
-        if config.get(key):
-            raise files.FileError(
-                f"{path}: '{key}' is set to {config[key]}; only LoRA, rsLoRA and DoRA adapters "
-                "with one rank can be read"
-            )
-    if config.get("bias", "none") != "none":
-        raise files.FileError(f"{path}: 'bias' is '{config['bias']}'; only 'none' can be merged")
+def _check_shapes(
+    path: Path, config: Configuration, module: str, b: torch.Tensor, a: torch.Tensor
+) -> None:
+    if b.ndim != 2 or a.ndim != 2 or b.shape[1] != a.shape[0] or 0 in (*b.shape, *a.shape):
+        raise files.FileError(
+            f"{path}: the factors of '{module}', lora_B {tuple(b.shape)} and lora_A "
+            f"{tuple(a.shape)}, are no (d_out, r) and (r, d_in) of a linear layer"
+        )
+    config.check_rank(module, a.shape[0])
+    if not (b * config.scale).isfinite().all():
+        raise files.FileError(f"{config.path}: 'lora_alpha' makes '{module}' infinite")

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from trap2.runtime.errors import Trap2Error
-from trap2.runtime.files import FileError
+from trap2.runtime.reading import read_header
+from trap2.updates.weights import in_full_precision, kind_of, weight_shapes
 
 
 class UpdateError(Trap2Error):
@@ -75,8 +76,8 @@ Update = Mapping[str, LayerUpdate]
 
 
 def dense(part: LayerUpdate) -> torch.Tensor:
-    """A layer's ΔW as a matrix in float32, or the tensor that it is."""
-    return part.dense() if isinstance(part, LowRank) else part
+    """A layer's ΔW as a matrix in float32, or the tensor that it is, in at least float32."""
+    return part.dense() if isinstance(part, LowRank) else in_full_precision(part)
 
 
 def dense_layers(update: Update) -> Iterator[tuple[str, torch.Tensor]]:
@@ -88,36 +89,64 @@ def dense_layers(update: Update) -> Iterator[tuple[str, torch.Tensor]]:
 class CheckpointUpdate(Mapping[str, torch.Tensor]):
     """ΔW = W − W0 of a full checkpoint, read from disk one layer at a time.
 
-    The base may hold tensors that the checkpoint lacks (their ΔW is zero); tensors that are not
-    floating point (position indices, counters) are no weights and are left out.  Differences are
-    taken in float32, or in float64 when both files hold float64.  No file stays open and nothing
-    is kept, so the memory is that of one layer.
+    Every tensor is a weight or a known buffer (position indices, counters); known buffers are no
+    weights and are left out.  Differences are taken in float32, or in float64 when both files
+    hold float64.  No file stays open and nothing is kept, so the memory is that of one layer.
 
     Args:
         base_path: safetensors file with the base weights W0.
         checkpoint_path: safetensors file with the fine-tuned weights W, under the same names.
+        partial: the checkpoint may lack weights of the base; their ΔW is zero.
 
     Raises:
-        FileError: a file is missing or is not safetensors.
-        UpdateError: the checkpoint holds a weight that the base lacks, or one of another shape.
+        FileError: a file is missing, is not safetensors, or holds quantised weights.
+        UpdateError: the checkpoint holds a weight that the base lacks, one of another shape, or
+            another value of a buffer; or it lacks a weight and is not ``partial``.
     """
 
-    def __init__(self, base_path: str | Path, checkpoint_path: str | Path) -> None:
+    def __init__(
+        self, base_path: str | Path, checkpoint_path: str | Path, *, partial: bool = False
+    ) -> None:
         self.base_path = Path(base_path)
         self.checkpoint_path = Path(checkpoint_path)
-        base = _float_shapes(self.base_path)
-        self._shapes = _float_shapes(self.checkpoint_path)
+        base = weight_shapes(self.base_path)
+        self._shapes = weight_shapes(self.checkpoint_path)
         for layer, shape in self._shapes.items():
             if layer not in base:
                 raise UpdateError(
                     f"{self.checkpoint_path}: layer {layer} is not in the base {self.base_path}; "
-                    "the checkpoint was fine-tuned from another model"
+                    f"{kind_of(self._shapes)}"
                 )
             if shape != base[layer]:
                 raise UpdateError(
                     f"layer {layer}: {self.checkpoint_path} has shape {shape}, the base "
                     f"{self.base_path} has {base[layer]}; they are not the same model"
                 )
+        missing = [layer for layer in base if layer not in self._shapes]
+        if missing and not partial:
+            raise UpdateError(
+                f"{self.checkpoint_path}: lacks {len(missing)} of the base's {len(base)} weights, "
+                f"such as {missing[0]}; it is no whole checkpoint. If it is one part of several, "
+                "join them into one file"
+            )
+        self._check_buffers()
+
+    def _check_buffers(self) -> None:
+        """A buffer that counts or indexes must be the base's, if that has it."""
+        names = [read_header(path).tensors for path in (self.checkpoint_path, self.base_path)]
+        shared = [name for name in names[0] if name in names[1] and name not in self._shapes]
+        with (
+            safe_open(self.checkpoint_path, "pt") as tuned,
+            safe_open(self.base_path, "pt") as base,
+        ):
+            for name in shared:
+                if name.endswith("num_batches_tracked"):
+                    continue  # used in training only
+                if not torch.equal(tuned.get_tensor(name), base.get_tensor(name)):
+                    raise UpdateError(
+                        f"{self.checkpoint_path}: the buffer {name} is another than in the base "
+                        f"{self.base_path}; they are not the same model"
+                    )
 
     def shape_of(self, layer: str) -> tuple[int, ...]:
         """The shape of one layer's ΔW, without reading it."""
@@ -145,21 +174,6 @@ class CheckpointUpdate(Mapping[str, torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._shapes)
-
-
-def _float_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {
-                name: tuple(part.get_shape())
-                for name, part in slices.items()
-                if part.get_dtype() in {"F64", "F32", "F16", "BF16"}
-            }
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
-    except SafetensorError as error:
-        raise FileError(f"{path}: not a readable safetensors file ({error})") from None
 
 
 def shape_of(update: Update, layer: str) -> tuple[int, ...]:

@@ -15,11 +15,22 @@ from typing import Any
 
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, PEFT_PREFIX, read_adapter
+from trap2.updates.delta import UpdateError
 
 OPEN_CLIP = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
 
 
-HUGGING_FACE = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.(.+)")
+# transformers before 5 keep a CLIPVisionModel's layers under vision_model, later ones do not.
+HUGGING_FACE = re.compile(r"(?:vision_model\.)?encoder\.layers\.(\d+)\.(.+)")
+
+
+# Models whose vision part is CLIP's; CLIPTextModel's layers have the same names.
+CLIP_MODELS = (
+    "CLIPModel",
+    "CLIPVisionModel",
+    "CLIPVisionModelWithProjection",
+    "CLIPForImageClassification",
+)
 
 
 LAYERS = {
@@ -40,11 +51,11 @@ def to_hugging_face(layer: str) -> str:
     """The name in ``transformers.CLIPModel`` of a layer of an open_clip ViT's vision model.
 
     Raises:
-        ValueError: the layer has no counterpart there (ConvNeXt's have none).
+        UpdateError: the layer has no counterpart there (ConvNeXt's have none).
     """
     found = OPEN_CLIP.fullmatch(layer)
     if found is None or found[2] not in LAYERS:
-        raise ValueError(
+        raise UpdateError(
             f"'{layer}' has no counterpart in Hugging Face's CLIP; only adapters on the attention "
             "and MLP layers of a ViT can be exported"
         )
@@ -55,14 +66,14 @@ def from_hugging_face(layer: str) -> str:
     """The name in an open_clip ViT's vision model of a layer of ``transformers.CLIPModel``.
 
     Raises:
-        ValueError: the layer has no counterpart in the vision model.
+        UpdateError: the layer has no counterpart in the vision model.
     """
     own = {theirs: ours for ours, theirs in LAYERS.items()}
     found = HUGGING_FACE.fullmatch(layer)
     if found is None or found[2] not in own:
-        raise ValueError(
+        raise UpdateError(
             f"'{layer}' is no attention or MLP layer of CLIP's vision model; an adapter can be "
-            f"imported whose layers are all named vision_model.encoder.layers.N.* with * one of "
+            f"imported whose layers are all named [vision_model.]encoder.layers.N.* with * one of "
             f"{', '.join(own)}"
         )
     return f"transformer.resblocks.{found[1]}.{own[found[2]]}"
@@ -88,13 +99,23 @@ def import_adapter(source: str | Path, target: str | Path) -> None:
     """Write an adapter with Hugging Face's names under the workflow's.
 
     Args:
-        source: folder of a PEFT LoRA adapter on ``transformers.CLIPModel``'s vision model.
+        source: folder of a PEFT LoRA adapter on the vision model of ``transformers.CLIPModel``,
+            or on ``CLIPVisionModel`` or the like.
         target: folder to write to; :func:`trap2.updates.stored.load_update` reads it.
 
     Raises:
-        FileError: the adapter cannot be read, is not plain LoRA, or adapts other layers too, for
-            instance the text model's.
+        FileError: the adapter cannot be read, is not plain LoRA, is of another model than CLIP, or
+            adapts other layers too, for instance the text model's.
     """
+    config = Path(source) / ADAPTER_FILES[1]
+    mapping = files.read_json(config)
+    mapping = mapping.get("auto_mapping") if isinstance(mapping, dict) else None
+    model = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    if model is not None and model not in CLIP_MODELS:
+        raise files.FileError(
+            f"{config}: 'auto_mapping' says that the adapter is one of {str(model)[:80]!r}; only "
+            f"those of {', '.join(CLIP_MODELS)} are imported"
+        )
     _rename(Path(source), Path(target), from_hugging_face)
 
 
@@ -104,11 +125,16 @@ def _rename(source: Path, target: Path, rename: Callable[[str], str]) -> None:
     weights, config = (source / name for name in ADAPTER_FILES)
     try:
         names = {layer: rename(layer) for layer in layers}
-    except ValueError as error:
+    except UpdateError as error:
         raise files.FileError(f"{weights}: {error}") from None
-    tensors = files.read_tensors(weights)
+    if len(set(names.values())) < len(names):
+        raise files.FileError(f"{weights}: a layer is there twice, with and without vision_model.")
+    tensors = {
+        name.removeprefix(PEFT_PREFIX): tensor
+        for name, tensor in files.read_tensors(weights).items()
+    }
     renamed = {
-        f"{PEFT_PREFIX}{new}.lora_{part}.weight": tensors[f"{PEFT_PREFIX}{old}.lora_{part}.weight"]
+        f"{PEFT_PREFIX}{new}.lora_{part}.weight": tensors[f"{old}.lora_{part}.weight"]
         for old, new in names.items()
         for part in ("A", "B")
     }
