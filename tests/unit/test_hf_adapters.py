@@ -10,7 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, CLIPVisionModel, CLIPVisionModelWithProjection
 from trap2.merging.merger import Merger
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
@@ -172,6 +172,69 @@ def test_a_third_party_adapter_does_the_same_in_open_clip(theirs, base, images, 
     adapted = PeftModel.from_pretrained(tower, str(tmp_path / "ours")).eval()
     with torch.no_grad():
         assert difference(adapted(images), expected) < 1e-5
+
+
+VISION_MODELS = [CLIPVisionModel, CLIPVisionModelWithProjection]
+
+
+@pytest.mark.parametrize("kind", VISION_MODELS)
+@pytest.mark.parametrize("form", ["as saved", "under vision_model", "without PEFT's prefix"])
+def test_an_adapter_of_a_vision_model_alone_does_the_same(
+    theirs, base, images, tmp_path, kind, form
+):
+    """transformers 5 names a CLIPVisionModel's layers encoder.layers, without vision_model."""
+    inner = theirs.vision_model
+    vision = kind(inner.config)
+    own = getattr(vision, "vision_model", vision)
+    own.load_state_dict(inner.state_dict())
+    model = get_peft_model(vision, LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "fc2"]))
+    model.eval()
+    randomise([p for p in model.parameters() if p.requires_grad])
+    with torch.no_grad():
+        pooled = model(pixel_values=images)
+        pooled = getattr(pooled, "pooler_output", None)
+        if pooled is None:
+            pooled = own(pixel_values=images).pooler_output
+        expected = theirs.visual_projection(pooled)
+    assert difference(expected, features(theirs, images)) > 0.01
+    model.save_pretrained(tmp_path / "hf")
+    path = tmp_path / "hf" / "adapter_model.safetensors"
+    tensors = files.read_tensors(path)
+    if form == "under vision_model":
+        tensors = {
+            n.replace("model.encoder", "model.vision_model.encoder"): tensors[n] for n in tensors
+        }
+        tensors = {
+            n.replace("vision_model.vision_model", "vision_model"): t for n, t in tensors.items()
+        }
+    if form == "without PEFT's prefix":
+        tensors = {n.removeprefix("base_model.model."): tensors[n] for n in tensors}
+    files.write_tensors(path, tensors)
+
+    import_adapter(tmp_path / "hf", tmp_path / "ours")
+    tower = copy.deepcopy(base)
+    merged = Merger([load_update(tmp_path / "ours", "no base needed")]).merge("TA")
+    with AppliedUpdate(tower, merged) as applied, torch.no_grad():
+        applied.set(1.0)
+        assert difference(tower(images), expected) < 1e-5
+
+
+@pytest.mark.parametrize("model", ["CLIPTextModel", "SiglipVisionModel", 3])
+def test_an_adapter_of_another_model_with_the_same_names_is_not_imported(tmp_path, model):
+    layer = "encoder.layers.0.self_attn.q_proj"
+    source = adapter(tmp_path / "hf", layer, auto_mapping={"base_model_class": model})
+    with pytest.raises(files.FileError, match=f"'auto_mapping' says .* one of .?{model}"):
+        import_adapter(source, tmp_path / "ours")
+
+
+def test_a_layer_under_both_names_is_not_imported(tmp_path):
+    source = adapter(tmp_path / "hf", "encoder.layers.0.self_attn.q_proj")
+    path = source / "adapter_model.safetensors"
+    tensors = files.read_tensors(path)
+    both = {n.replace("encoder", "vision_model.encoder"): t.clone() for n, t in tensors.items()}
+    files.write_tensors(path, tensors | both)
+    with pytest.raises(files.FileError, match="is there twice, with and without vision_model"):
+        import_adapter(source, tmp_path / "ours")
 
 
 def test_there_and_back_changes_nothing(base, tmp_path):
