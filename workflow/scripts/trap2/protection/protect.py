@@ -21,7 +21,9 @@ from trap2.runtime import files
 from trap2.runtime.versions import versions
 from trap2.updates.adapters import CHECKPOINT_FILE, read_adapter, write_adapter
 from trap2.updates.delta import LowRank
+from trap2.updates.stored import BASE_KEY, base_sha256, check_base
 from trap2.updates.trainable import FullUpdate
+from trap2.updates.weights import read_weights
 
 
 def protect(
@@ -57,7 +59,9 @@ def protect(
 
     Raises:
         NotApplicable: the backbone has no attention, or the defense takes other updates.
+        UpdateError: the update does not fit the base, or its record says that it is another's.
     """
+    check_base(source, model)
     base = load_tower(model, backbone, torch.device("cpu"))
     write = _write_adapter if names["release_format"] == "lora" else _write_checkpoint
     module = write(base, source, folder, names["protection"], seed, names["task"]).to(device)
@@ -68,6 +72,7 @@ def protect(
     protection = PROTECTIONS[names["protection"]]
     record = {
         **names,
+        BASE_KEY: base_sha256(model),
         "title": protection.title,
         "paper": protection.paper,
         "seed": seed,
@@ -98,7 +103,7 @@ def _write_adapter(
 def _write_checkpoint(
     base: nn.Module, source: Path, folder: Path, protection: str, seed: int, task: str
 ) -> nn.Module:
-    weights = files.read_tensors(source / CHECKPOINT_FILE)
+    weights = read_weights(source / CHECKPOINT_FILE)
     protected = protect_checkpoint(
         protection, weights, base.state_dict(), attention_heads(base), seed=seed, task=task
     )

@@ -22,6 +22,7 @@ from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
 from trap2.training.trainer import Optimisation, Problem, Trainer
 from trap2.updates.adapters import AdapterSettings
+from trap2.updates.stored import BASE_KEY, base_sha256
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 CHECKPOINT_SECONDS = 300.0
@@ -97,6 +98,7 @@ def finetune(
     tested = trainer.score(test)
     record = {
         **names,
+        BASE_KEY: base_sha256(model),
         "seed": seed,
         "optimisation": asdict(settings),
         "adapter": _adapter_record(names["release_format"], training),

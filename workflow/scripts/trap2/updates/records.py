@@ -44,11 +44,16 @@ class ZeroShotRecord(Circumstances):
 
 
 class UpdateRecord(Circumstances):
-    """``update.json``: an update's identity, settings and scores alone at scale 1."""
+    """``update.json``: an update's identity, settings and scores alone at scale 1.
+
+    ``base_sha256`` is the SHA-256 of W0 (:func:`trap2.updates.stored.base_sha256`); records of
+    earlier versions lack it.
+    """
 
     release_format: str
     task: str
     protection: str
+    base_sha256: NotRequired[str]
     seed: int
     logit_scale: float
     val: ScoreRecord
