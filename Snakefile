@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.6")
+min_version("9.27")
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
@@ -27,7 +27,6 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
 include: "workflow/rules/data.smk"
 
 
@@ -58,12 +57,23 @@ rule all:
     """The configured suite's tables and figures, under results/."""
     default_target: True
     input:
-        expand("results/{artifact}", artifact=[*DEFAULT_ARTIFACTS, "manifest.json"]),
+        results.finished,
+    localrule: True
+
+
+rule misplaced:
+    """Say where a file is that the other kind of checkpoints makes."""
+    input:
+        results.misplaced,
+    output:
+        "<elsewhere>/{file}",
+    wildcard_constraints:
+        file=".+",
     localrule: True
 
 
 rule all_artifacts:
     """Every table and figure of the configured suite, beside the published numbers."""
     input:
-        everything,
+        results.everything,
     localrule: True

@@ -37,7 +37,7 @@ def test_a_figure_is_given_its_own_settings_and_no_other():
 
 def test_a_plain_run_makes_what_the_summary_names():
     names = artifacts.plain_names(["lora"])
-    assert {f"results/{name}" for name in names} >= artifacts.BRIEFS.keys()
+    assert set(names) >= artifacts.BRIEFS.keys()
     assert not {"table3.csv", "table4.csv"} & set(names)
     assert set(artifacts.plain_names(["lora", "full"])) - set(names) == {"table3.csv", "table4.csv"}
 

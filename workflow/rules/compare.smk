@@ -8,12 +8,12 @@ rule judge_claims:
     """Put the paper's claims to the test (config/claims.yaml)."""
     input:
         claims="config/claims.yaml",
-        tables=lambda w: claimed_tables(w.suite),
+        tables=results.claimed,
         published=PUBLISHED,
     output:
-        claims="results/{suite}/claims.csv",
+        claims="<results>/{suite}/claims.csv",
     log:
-        "logs/{suite}/judge_claims.log",
+        "<logs>/{suite}/judge_claims.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -28,24 +28,21 @@ rule judge_claims:
 rule compare_results:
     """Set a suite's tables beside the published ones: differences, or the pattern."""
     input:
-        claims="results/{suite}/claims.csv",
-        tables=expand("results/{{suite}}/table{number}.csv", number=paper.TABLES),
+        claims="<results>/{suite}/claims.csv",
+        tables=expand("<results>/{{suite}}/table{number}.csv", number=paper.TABLES),
         published=PUBLISHED,
     output:
-        comparison="results/{suite}/comparison.csv",
-        page="results/{suite}/comparison.md",
+        comparison="<results>/{suite}/comparison.csv",
+        page="<results>/{suite}/comparison.md",
     log:
-        "logs/{suite}/compare_results.log",
+        "<logs>/{suite}/compare_results.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
         # A suite of the paper's datasets has numbers to compare; another one has a pattern.
-        numbers=lambda w: suite_of(w)["data"]["source"] == "catalogue",
-        families=lambda w: {
-            name: family_of(backbone["architecture"])
-            for name, backbone in suite_of(w)["backbones"].items()
-        },
+        numbers=parameters.has_published_numbers,
+        families=parameters.families,
         code=code("compare_results.py"),
     message:
         "Compare the {wildcards.suite} suite with the published numbers"

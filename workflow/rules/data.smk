@@ -17,18 +17,14 @@ rule download_dataset:
     output:
         source=f"{config['resources']}/datasets/{{task}}/source.json",
     log:
-        "logs/download_dataset/{task}.log",
+        "<logs>/download_dataset/{task}.log",
     # On the machine that Snakemake runs on: a cluster's nodes may have no network.
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=720,
     params:
         # What makes other files. Mirror and archives offer the same ones, from another place.
-        sources=lambda w: dataset_row(w.task)["sources"],
+        sources=parameters.sources,
     message:
         "Download {wildcards.task}"
     script:
@@ -38,29 +34,29 @@ rule download_dataset:
 rule prepare_data:
     """Render or read a task's images, split them, and store them at a backbone's resolution."""
     input:
-        raw=raw_dataset,
+        raw=files.raw,
     output:
         arrays=expand(
-            "results/{{suite}}/data/{{task}}/{{resolution}}/{split}.{kind}.npy",
+            "<results>/{{suite}}/data/{{task}}/{{resolution}}/{split}.{kind}.npy",
             split=["train", "val", "test"],
             kind=["images", "labels"],
         ),
-        splits="results/{suite}/data/{task}/{resolution}/splits.json",
-        manifest="results/{suite}/data/{task}/{resolution}/manifest.json",
+        splits="<results>/{suite}/data/{task}/{resolution}/splits.json",
+        manifest="<results>/{suite}/data/{task}/{resolution}/manifest.json",
     log:
-        "logs/{suite}/prepare_data/{task}-{resolution}.log",
+        "<logs>/{suite}/prepare_data/{task}-{resolution}.log",
     conda:
         "../../envs/environment.yaml"
     # Real images are decoded side by side; the arrays do not depend on how many.
-    threads: lambda w: 1 if suite_of(w)["data"]["source"] == "demo" else 4
+    threads: parameters.preparation_threads
     resources:
-        mem_mb=sized(1000, 8000),
-        runtime=sized(10, 120),
+        mem_mb=parameters.sized(1000, 8000),
+        runtime=parameters.sized(10, 120),
     params:
-        data=lambda w: preparation_settings(w),
-        seed=lambda w: seed_of(w),
+        data=parameters.data,
+        seed=parameters.seed,
         # Each source has its own code: an edited rendering prepares no dataset again.
-        code=lambda w: code(PREPARATION[suite_of(w)["data"]["source"]]),
+        code=lambda w: code(PREPARATION[parameters.source(w)]),
         script=code_digest.code_digest(ROOT / "workflow/scripts/prepare_data.py", follow=False),
     message:
         "Prepare {wildcards.task} at {wildcards.resolution} px ({wildcards.suite})"

@@ -8,29 +8,26 @@
 rule sweep_scales:
     """Score every task's update at a grid of scales, W0 + s·ΔW."""
     input:
-        model=model,
-        heads=heads,
-        data=lambda w: all_prepared(w, ["test"]),
-        updates=lambda w: [
-            file for task in suite_of(w)["tasks"] for file in update_files(w, task, w.protection)
-        ],
+        model=files.model,
+        heads=files.heads,
+        data=files.all_prepared("test"),
+        updates=files.updates(),
     output:
-        sweeps="results/{suite}/{backbone}/{release_format}/scales/{protection}.json",
+        sweeps="<results>/{suite}/{backbone}/{release_format}/scales/{protection}.json",
     log:
-        "logs/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.log",
+        "<logs>/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.log",
     benchmark:
-        "logs/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.benchmark.tsv"
+        "<logs>/{suite}/sweep_scales/{backbone}-{release_format}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 16000),
-        runtime=sized(10, 240),
+        mem_mb=parameters.sized(2000, 16000),
+        runtime=parameters.sized(10, 240),
     params:
-        backbone=lambda w: model_settings(w),
-        tasks=lambda w: suite_of(w)["tasks"],
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: evaluation_batch_size(w),
+        backbone=parameters.backbone(),
+        tasks=parameters.tasks,
+        logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         device=config["device"],
         code=code("sweep_scales.py"),
     message:
@@ -42,29 +39,28 @@ rule sweep_scales:
 rule mix_pairs:
     """Mix every task's protected adapter with every other task's unprotected one."""
     input:
-        model=model,
-        heads=heads,
-        data=lambda w: all_prepared(w, ["test"]),
-        protected=lambda w: adapter_files(w, w.protection),
-        unprotected=lambda w: adapter_files(w, "unprotected"),
+        model=files.model,
+        heads=files.heads,
+        data=files.all_prepared("test"),
+        protected=files.updates(),
+        unprotected=files.updates("unprotected"),
     output:
         # One job for all ordered pairs: loading the model and the data costs more than a pair.
-        pairs="results/{suite}/{backbone}/lora/pairs/{protection}.json",
+        pairs="<results>/{suite}/{backbone}/lora/pairs/{protection}.json",
     log:
-        "logs/{suite}/mix_pairs/{backbone}-{protection}.log",
+        "<logs>/{suite}/mix_pairs/{backbone}-{protection}.log",
     benchmark:
-        "logs/{suite}/mix_pairs/{backbone}-{protection}.benchmark.tsv"
+        "<logs>/{suite}/mix_pairs/{backbone}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 16000),
-        runtime=sized(15, 480),
+        mem_mb=parameters.sized(2000, 16000),
+        runtime=parameters.sized(15, 480),
     params:
-        backbone=lambda w: model_settings(w),
-        tasks=lambda w: suite_of(w)["tasks"],
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: evaluation_batch_size(w),
+        backbone=parameters.backbone(),
+        tasks=parameters.tasks,
+        logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         device=config["device"],
         code=code("mix_pairs.py"),
     message:

@@ -7,26 +7,26 @@
 rule plot_figure:
     """Plot a figure of the paper, with the numbers that it shows."""
     input:
-        unpack(figure_inputs),
+        unpack(files.figure),
     output:
-        pdf="results/{suite}/figure{number}.pdf",
+        pdf="<results>/{suite}/figure{number}.pdf",
         png=report(
-            "results/{suite}/figure{number}.png",
+            "<results>/{suite}/figure{number}.png",
             caption="../report/figure.rst",
             category=artifacts.FIGURE_PAGES,
             labels={"figure": "Figure {number}"},
         ),
-        csv="results/{suite}/figure{number}.csv",
+        csv="<results>/{suite}/figure{number}.csv",
     log:
-        "logs/{suite}/plot_figure/{number}.log",
+        "<logs>/{suite}/plot_figure/{number}.log",
     wildcard_constraints:
         number="|".join(map(str, paper.FIGURES)),
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
-        settings=lambda w: artifacts.figure_settings(suite_of(w), int(w.number)),
-        seed=lambda w: seed_of(w),
+        settings=parameters.figure,
+        seed=parameters.seed,
         title=lambda w: paper.FIGURES[int(w.number)].title,
         caption=lambda w: paper.FIGURES[int(w.number)].caption,
         code=lambda w: code("plot_figure.py", f"trap2/report/figures/figure{w.number}.py"),

@@ -7,30 +7,29 @@
 rule finetune_unprotected:
     """Fine-tune an update with the task loss alone."""
     input:
-        model="results/{suite}/{backbone}/tower.safetensors",
-        head="results/{suite}/{backbone}/heads/{task}.safetensors",
-        data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
+        model="<results>/{suite}/{backbone}/tower.safetensors",
+        head="<results>/{suite}/{backbone}/heads/{task}.safetensors",
+        data=files.prepared("train", "val", "test"),
     output:
         update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,lora}}/{{task}}/unprotected/{name}",
+            "<results>/{suite}/{backbone}/{{release_format,lora}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["lora"],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.log",
+        "<logs>/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.log",
     benchmark:
-        "logs/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.benchmark.tsv"
+        "<logs>/{suite}/finetune_unprotected/{backbone}-{release_format}-{task}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 16000),
-        runtime=sized(10, 240),
+        mem_mb=parameters.sized(2000, 16000),
+        runtime=parameters.sized(10, 240),
     params:
-        backbone=lambda w: model_settings(w, "recompute"),
-        training=training_settings,
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=lambda w: seed_of(w),
+        backbone=parameters.backbone("recompute"),
+        training=parameters.training,
+        logit_scale=parameters.logit_scale,
+        seed=parameters.seed,
         device=config["device"],
         code=code("finetune_unprotected.py"),
     message:
@@ -42,7 +41,7 @@ rule finetune_unprotected:
 use rule finetune_unprotected as finetune_unprotected_full with:
     output:
         update_files=expand(
-            "results/{suite}/{backbone}/{{release_format,full}}/{{task}}/unprotected/{name}",
+            "<results>/{suite}/{backbone}/{{release_format,full}}/{{task}}/unprotected/{name}",
             name=UPDATE_FILES["full"],
             allow_missing=True,
         ),
@@ -51,29 +50,30 @@ use rule finetune_unprotected as finetune_unprotected_full with:
 rule finetune_protected:
     """Fine-tune an update with a trained protection (TRAP²: Algorithm 1) at one λ."""
     input:
-        model="results/{suite}/{backbone}/tower.safetensors",
-        head="results/{suite}/{backbone}/heads/{task}.safetensors",
-        data=lambda w: prepared(w.suite, w.backbone, w.task, ["train", "val", "test"]),
+        model="<results>/{suite}/{backbone}/tower.safetensors",
+        head="<results>/{suite}/{backbone}/heads/{task}.safetensors",
+        data=files.prepared("train", "val", "test"),
     output:
-        update_files=updates_of(protections.trained_protections(), "lora", "/lambda~{{lambda_text}}"),
+        update_files=update_patterns(
+            protections.trained_protections(), "lora", "/lambda~{lambda_text}"
+        ),
     log:
-        "logs/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.log",
+        "<logs>/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.log",
     benchmark:
-        "logs/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.benchmark.tsv"
+        "<logs>/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.benchmark.tsv"
     # The longest trainings first, so that none is left over at the end.
     priority: 10
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 16000),
-        runtime=sized(15, 480),
+        mem_mb=parameters.sized(2000, 16000),
+        runtime=parameters.sized(15, 480),
     params:
-        backbone=lambda w: model_settings(w, "recompute"),
-        training=training_settings,
-        options=lambda w: objective_settings(w, w.protection),
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        seed=lambda w: seed_of(w),
+        backbone=parameters.backbone("recompute"),
+        training=parameters.training,
+        options=parameters.protection_options,
+        logit_scale=parameters.logit_scale,
+        seed=parameters.seed,
         device=config["device"],
         code=code("finetune_protected.py"),
     message:
@@ -84,4 +84,6 @@ rule finetune_protected:
 
 use rule finetune_protected as finetune_protected_full with:
     output:
-        update_files=updates_of(protections.trained_protections(), "full", "/lambda~{{lambda_text}}"),
+        update_files=update_patterns(
+            protections.trained_protections(), "full", "/lambda~{lambda_text}"
+        ),

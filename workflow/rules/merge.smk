@@ -9,41 +9,34 @@
 rule merge_updates:
     """Merge one protected update with the others' unprotected ones, in every method and space."""
     input:
-        model=model,
-        heads=heads,
-        data=lambda w: all_prepared(w, ["val", "test"]),
-        updates=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in update_files(
-                w, task, w.protection if task == w.protected else "unprotected"
-            )
-        ],
-        references=lambda w: update_records(w, "unprotected"),
+        model=files.model,
+        heads=files.heads,
+        data=files.all_prepared("val", "test"),
+        updates=files.merged,
+        references=files.references,
     output:
         # One job computes all cells, because loading the library, the model and the data
         # costs more than a cell; it keeps the cells of an earlier run that are still valid.
         merges=update(
-            "results/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json"
+            "<results>/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json"
         ),
     log:
-        "logs/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.log",
+        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.log",
     benchmark:
-        "logs/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.benchmark.tsv"
+        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(3000, 32000),
-        runtime=sized(15, 480),
+        mem_mb=parameters.sized(3000, 32000),
+        runtime=parameters.sized(15, 480),
     params:
-        backbone=lambda w: model_settings(w),
-        tasks=lambda w: suite_of(w)["tasks"],
-        cells=lambda w: release_cells(w.suite, w.release_format),
-        merging=lambda w: {key: suite_of(w)["merging"][key] for key in ("options", "search")},
-        seed=lambda w: seed_of(w),
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: evaluation_batch_size(w),
+        backbone=parameters.backbone(),
+        tasks=parameters.tasks,
+        cells=parameters.cells,
+        merging=parameters.merging,
+        seed=parameters.seed,
+        logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         device=config["device"],
         code=code("merge_updates.py"),
     message:
@@ -55,34 +48,29 @@ rule merge_updates:
 rule merge_with_data:
     """Merge adapters by RegMean and Chain of Merges, with 100 images a task (Appendix D.6)."""
     input:
-        model=model,
-        heads=heads,
-        data=lambda w: all_prepared(w, ["val", "test"]),
-        updates=lambda w: [
-            file
-            for task in suite_of(w)["tasks"]
-            for file in adapter_of(w, task, w.protection if task == w.protected else "unprotected")
-        ],
-        references=lambda w: adapter_records(w, "unprotected"),
+        model=files.model,
+        heads=files.heads,
+        data=files.all_prepared("val", "test"),
+        updates=files.merged,
+        references=files.references,
     output:
-        merges="results/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
+        merges="<results>/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
     log:
-        "logs/{suite}/merge_with_data/{backbone}-{protection}-{protected}.log",
+        "<logs>/{suite}/merge_with_data/{backbone}-{protection}-{protected}.log",
     benchmark:
-        "logs/{suite}/merge_with_data/{backbone}-{protection}-{protected}.benchmark.tsv"
+        "<logs>/{suite}/merge_with_data/{backbone}-{protection}-{protected}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(3000, 32000),
-        runtime=sized(15, 480),
+        mem_mb=parameters.sized(3000, 32000),
+        runtime=parameters.sized(15, 480),
     params:
-        backbone=lambda w: model_settings(w),
-        tasks=lambda w: suite_of(w)["tasks"],
-        merging=lambda w: suite_of(w)["merging"]["data"],
-        seed=lambda w: seed_of(w),
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: evaluation_batch_size(w),
+        backbone=parameters.backbone(),
+        tasks=parameters.tasks,
+        merging=parameters.data_merging,
+        seed=parameters.seed,
+        logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         device=config["device"],
         code=code("merge_with_data.py"),
     message:
@@ -94,24 +82,16 @@ rule merge_with_data:
 rule collect_cells:
     """Collect all merges of a suite in one table, a row each; formats on request are left out."""
     input:
-        merges=lambda w: [
-            file
-            for release_format in default_releases(w.suite)
-            for file in merges(w.suite, release_format)
-        ],
+        merges=files.cells,
     output:
-        cells="results/{suite}/cells.csv",
+        cells="<results>/{suite}/cells.csv",
     log:
-        "logs/{suite}/collect_cells.log",
+        "<logs>/{suite}/collect_cells.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        tasks=lambda w: suite_of(w)["tasks"],
+        tasks=parameters.tasks,
         code=code("collect_cells.py"),
     message:
         "Collect the merges of the {wildcards.suite} suite, a row each"

@@ -10,27 +10,26 @@
 rule pretrain_base:
     """Pretrain a tiny CLIP on captions of clean renderings: the demo's base model W0."""
     output:
-        weights="results/{suite}/{backbone}/base.safetensors",
-        model="results/{suite}/{backbone}/tower.safetensors",
-        record="results/{suite}/{backbone}/base.json",
+        weights="<results>/{suite}/{backbone}/base.safetensors",
+        model="<results>/{suite}/{backbone}/tower.safetensors",
+        record="<results>/{suite}/{backbone}/base.json",
     log:
-        "logs/{suite}/pretrain_base/{backbone}.log",
+        "<logs>/{suite}/pretrain_base/{backbone}.log",
     benchmark:
-        "logs/{suite}/pretrain_base/{backbone}.benchmark.tsv"
+        "<logs>/{suite}/pretrain_base/{backbone}.benchmark.tsv"
     wildcard_constraints:
         suite=suites_from("demo"),
     # Everything waits for the bases: start them first.
     priority: 100
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 15 * attempt,
     params:
-        backbone=lambda w: model_settings(w, "resolution", "pretraining"),
-        tasks=lambda w: suite_of(w)["tasks"],
-        seed=lambda w: seed_of(w),
+        backbone=parameters.backbone("resolution", "pretraining"),
+        tasks=parameters.tasks,
+        seed=parameters.seed,
         code=code("pretrain_base.py"),
     message:
         "Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})"
@@ -41,11 +40,11 @@ rule pretrain_base:
 rule fetch_base:
     """Fetch a published CLIP, or read it from a local file: the base model W0."""
     output:
-        weights="results/{suite}/{backbone}/base.safetensors",
-        model="results/{suite}/{backbone}/tower.safetensors",
-        record="results/{suite}/{backbone}/base.json",
+        weights="<results>/{suite}/{backbone}/base.safetensors",
+        model="<results>/{suite}/{backbone}/tower.safetensors",
+        record="<results>/{suite}/{backbone}/base.json",
     log:
-        "logs/{suite}/fetch_base/{backbone}.log",
+        "<logs>/{suite}/fetch_base/{backbone}.log",
     wildcard_constraints:
         suite=suites_from("catalogue"),
     priority: 100
@@ -53,12 +52,8 @@ rule fetch_base:
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=120,
     params:
-        backbone=lambda w: model_settings(w, "pretrained"),
+        backbone=parameters.backbone("pretrained"),
         downloads=f"{config['resources']}/models",
         code=code("fetch_base.py"),
     message:
@@ -70,22 +65,21 @@ rule fetch_base:
 rule build_head:
     """Build a task's zero-shot head from the text tower and score the base model with it."""
     input:
-        base="results/{suite}/{backbone}/base.safetensors",
-        data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
+        base="<results>/{suite}/{backbone}/base.safetensors",
+        data=files.prepared("val", "test"),
     output:
-        head="results/{suite}/{backbone}/heads/{task}.safetensors",
-        record="results/{suite}/{backbone}/heads/{task}.json",
+        head="<results>/{suite}/{backbone}/heads/{task}.safetensors",
+        record="<results>/{suite}/{backbone}/heads/{task}.json",
     log:
-        "logs/{suite}/build_head/{backbone}-{task}.log",
+        "<logs>/{suite}/build_head/{backbone}-{task}.log",
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 8000),
-        runtime=sized(10, 30),
+        mem_mb=parameters.sized(2000, 8000),
+        runtime=parameters.sized(10, 30),
     params:
-        backbone=lambda w: model_settings(w),
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
+        backbone=parameters.backbone(),
+        logit_scale=parameters.logit_scale,
         device=config["device"],
         code=code("build_head.py"),
     message:

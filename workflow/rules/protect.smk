@@ -6,21 +6,17 @@
 rule select_lambda:
     """Choose among a task's updates of a trained protection by validation and copy the winner."""
     input:
-        unprotected="results/{suite}/{backbone}/{release_format}/{task}/unprotected/update.json",
-        candidates=lambda_candidates,
+        unprotected="<results>/{suite}/{backbone}/{release_format}/{task}/unprotected/update.json",
+        candidates=files.lambda_candidates,
     output:
-        update_files=updates_of(protections.trained_protections(), "lora"),
+        update_files=update_patterns(protections.trained_protections(), "lora"),
     log:
-        "logs/{suite}/select_lambda/{backbone}-{release_format}-{task}-{protection}.log",
+        "<logs>/{suite}/select_lambda/{backbone}-{release_format}-{task}-{protection}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        tolerance=lambda w: suite_of(w)["trap2"]["tolerance"],
+        tolerance=parameters.tolerance,
         code=code("select_lambda.py"),
     message:
         "Choose λ of {wildcards.protection} for {wildcards.task} on {wildcards.backbone} by validation ({wildcards.release_format})"
@@ -30,33 +26,32 @@ rule select_lambda:
 
 use rule select_lambda as select_lambda_full with:
     output:
-        update_files=updates_of(protections.trained_protections(), "full"),
+        update_files=update_patterns(protections.trained_protections(), "full"),
 
 
 rule protect_update:
     """Protect an unprotected update by a post-hoc protection and score it."""
     input:
-        model=lambda w: model(w),
-        head=lambda w: head(w),
-        data=lambda w: prepared(w.suite, w.backbone, w.task, ["val", "test"]),
-        unprotected=update_to_protect,
+        model=files.model,
+        head=files.head,
+        data=files.prepared("val", "test"),
+        unprotected=files.to_protect,
     output:
-        update_files=updates_of(protections.post_hoc_protections("lora"), "lora"),
+        update_files=update_patterns(protections.post_hoc_protections("lora"), "lora"),
     log:
-        "logs/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.log",
+        "<logs>/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.log",
     benchmark:
-        "logs/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.benchmark.tsv"
+        "<logs>/{suite}/protect_update/{backbone}-{release_format}-{task}-{protection}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
     resources:
-        mem_mb=sized(2000, 16000),
-        runtime=sized(10, 20),
+        mem_mb=parameters.sized(2000, 16000),
+        runtime=parameters.sized(10, 20),
     params:
-        backbone=lambda w: model_settings(w),
-        logit_scale=lambda w: suite_of(w)["logit_scale"],
-        batch_size=lambda w: evaluation_batch_size(w),
-        seed=lambda w: seed_of(w),
+        backbone=parameters.backbone(),
+        logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
+        seed=parameters.seed,
         device=config["device"],
         code=code("protect_update.py"),
     message:
@@ -67,4 +62,4 @@ rule protect_update:
 
 use rule protect_update as protect_update_full with:
     output:
-        update_files=updates_of(protections.post_hoc_protections("full"), "full"),
+        update_files=update_patterns(protections.post_hoc_protections("full"), "full"),

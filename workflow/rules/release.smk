@@ -9,25 +9,21 @@ rule export_adapter:
     """Write a ViT adapter with the names of Hugging Face's CLIP."""
     input:
         adapter=expand(
-            "results/{suite}/{backbone}/lora/{task}/{protection}/{name}",
+            "<results>/{suite}/{backbone}/lora/{task}/{protection}/{name}",
             name=UPDATE_FILES["lora"][:2],
             allow_missing=True,
         ),
     output:
         adapter=expand(
-            "results/{suite}/{backbone}/lora/{task}/{protection}/hf/{name}",
+            "<results>/{suite}/{backbone}/lora/{task}/{protection}/hf/{name}",
             name=UPDATE_FILES["lora"][:2],
             allow_missing=True,
         ),
     log:
-        "logs/{suite}/export_adapter/{backbone}-{task}-{protection}.log",
+        "<logs>/{suite}/export_adapter/{backbone}-{task}-{protection}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         code=code("export_adapter.py"),
     message:
@@ -42,20 +38,16 @@ rule collect_manifest:
     manifest.json is of `all`, manifest_all.json of `all_artifacts`.
     """
     input:
-        artifacts=lambda w: [f"results/{w.suite}/{name}" for name in manifested(w)],
+        artifacts=results.manifested,
     output:
-        manifest="results/{suite}/{manifest,manifest|manifest_all}.json",
+        manifest="<results>/{suite}/{manifest,manifest|manifest_all}.json",
     log:
-        "logs/{suite}/collect_{manifest}.log",
+        "<logs>/{suite}/collect_{manifest}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
-        seed=lambda w: seed_of(w),
+        seed=parameters.seed,
         checkpoints=config["checkpoints"],
         code=code("collect_manifest.py"),
     message:
@@ -67,20 +59,14 @@ rule collect_manifest:
 rule verify:
     """Recompute the SHA-256 of every file behind the results; say what does not match."""
     log:
-        f"logs/{config['suite']}/verify.log",
+        f"<logs>/{config['suite']}/verify.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=60,
     params:
         # No input: verifying must not make anything.
-        manifests=[
-            f"results/{replicas(config['suite'])[0]}/{name}.json"
-            for name in ("manifest", "manifest_all")
-        ],
+        manifests=results.manifests(),
+        published=files.root,
     message:
         "Verify every file behind the results"
     script:
@@ -90,22 +76,18 @@ rule verify:
 rule release:
     """Copy the configured suite's checkpoints into data/, with manifest and model cards."""
     input:
-        checkpoints=released_checkpoints(config["suite"]),
-        splits=split_files(config["suite"]),
-        reference=[f"results/{config['suite']}/{name}" for name in REFERENCE_TABLES],
+        checkpoints=results.to_release,
+        splits=results.splits_to_release,
+        reference=results.tables_to_release,
     log:
-        f"logs/{config['suite']}/release.log",
+        f"<logs>/{config['suite']}/release.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
     # No output: data/ is tracked by DVC, and is an input of every other run.
     params:
         suite=config["suite"],
-        configuration={"suite": suite_of(config["suite"]), "seed": config["seed"]},
+        configuration=parameters.bundle,
     message:
         "Copy the checkpoints of the configured suite into data/"
     script:
@@ -115,21 +97,17 @@ rule release:
 rule compare_reference:
     """Compare tables and splits with those that came with the released checkpoints."""
     input:
-        tables=[f"results/{{suite}}/{name}" for name in REFERENCE_TABLES],
-        reference=lambda w: reference_tables(w.suite),
-        splits=lambda w: split_files(w.suite),
-        released_splits=lambda w: released_splits(w.suite),
+        tables=results.tables_to_compare,
+        reference=results.reference_tables,
+        splits=results.splits,
+        released_splits=results.released_splits,
     output:
-        page="results/{suite}/reproduction.md",
+        page="<results>/{suite}/reproduction.md",
     log:
-        "logs/{suite}/compare_reference.log",
+        "<logs>/{suite}/compare_reference.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
     params:
         code=code("compare_reference.py"),
     message:

@@ -7,16 +7,16 @@
 rule render_page:
     """Render a table or a text as a page of the report."""
     input:
-        artifact="results/{suite}/{artifact}",
+        artifact="<results>/{suite}/{artifact}",
     output:
         page=report(
-            "results/{suite}/pages/{artifact}.html",
+            "<results>/{suite}/pages/{artifact}.html",
             caption="../report/page.rst",
             category=lambda w: artifacts.PAGES[w.artifact].section,
             labels=lambda w: {"content": artifacts.PAGES[w.artifact].label},
         ),
     log:
-        "logs/{suite}/render_page/{artifact}.log",
+        "<logs>/{suite}/render_page/{artifact}.log",
     wildcard_constraints:
         artifact="|".join(name.replace(".", "[.]") for name in artifacts.PAGES),
     localrule: True
@@ -35,10 +35,6 @@ rule render_page:
 rule report_pages:
     """All artifacts of the configured suite, with the report's pages."""
     input:
-        everything,
-        lambda w: [
-            f"results/{config['suite']}/pages/{name}.html"
-            for name in artifacts.PAGES
-            if name in all_artifacts(config["suite"])
-        ],
+        results.everything,
+        results.pages,
     localrule: True

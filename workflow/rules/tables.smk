@@ -7,20 +7,20 @@
 rule make_table:
     """Make a table of the paper, in the layout of its kind."""
     input:
-        unpack(table_inputs),
+        unpack(files.table),
     output:
-        table="results/{suite}/table{number}.csv",
+        table="<results>/{suite}/table{number}.csv",
     log:
-        "logs/{suite}/make_table/{number}.log",
+        "<logs>/{suite}/make_table/{number}.log",
     wildcard_constraints:
         number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
-        kind=lambda w: paper.TABLES[int(w.number)].kind,
-        settings=lambda w: table_settings(w),
-        not_applicable=lambda w: table_not_applicable(w),
+        kind=parameters.table_kind,
+        settings=parameters.table,
+        not_applicable=files.table_not_applicable,
         code=code("make_table.py"),
     message:
         "Make Table {wildcards.number} of the {wildcards.suite} suite: {params.kind}"
@@ -31,20 +31,20 @@ rule make_table:
 rule render_table:
     """Render a table of a suite as LaTeX, in the paper's layout."""
     input:
-        table="results/{suite}/table{number}.csv",
-        standalone=standalone_of_merging,
+        table="<results>/{suite}/table{number}.csv",
+        standalone=files.standalone(),
     output:
-        tex="results/{suite}/table{number}.tex",
+        tex="<results>/{suite}/table{number}.tex",
     log:
-        "logs/{suite}/render_table/table{number}.log",
+        "<logs>/{suite}/render_table/table{number}.log",
     wildcard_constraints:
         number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
-        kind=lambda w: paper.TABLES[int(w.number)].kind,
-        seed=lambda w: seed_of(w),
+        kind=parameters.table_kind,
+        seed=parameters.seed,
         code=code("render_table.py"),
     message:
         "Render Table {wildcards.number} of the {wildcards.suite} suite"
@@ -55,11 +55,11 @@ rule render_table:
 rule summarise_seeds:
     """Give mean and standard deviation over seeds of every number of a table."""
     input:
-        tables=lambda w: [f"results/{suite}/table{w.number}.csv" for suite in replicas(w.suite)],
+        tables=files.seed_tables,
     output:
-        table="results/{suite}/seeds/table{number}.csv",
+        table="<results>/{suite}/seeds/table{number}.csv",
     log:
-        "logs/{suite}/summarise_seeds/table{number}.log",
+        "<logs>/{suite}/summarise_seeds/table{number}.log",
     wildcard_constraints:
         number=paper.pattern(),
     localrule: True
@@ -76,37 +76,30 @@ rule summarise_seeds:
 
 use rule render_table as render_seeds with:
     input:
-        table="results/{suite}/seeds/table{number}.csv",
-        standalone=lambda w: [
-            path.replace(f"{w.suite}/", f"{w.suite}/seeds/", 1)
-            for path in standalone_of_merging(w)
-        ],
+        table="<results>/{suite}/seeds/table{number}.csv",
+        standalone=files.standalone("seeds/"),
     output:
-        tex="results/{suite}/seeds/table{number}.tex",
+        tex="<results>/{suite}/seeds/table{number}.tex",
     log:
-        "logs/{suite}/render_seeds/table{number}.log",
+        "<logs>/{suite}/render_seeds/table{number}.log",
 
 
 rule render_published:
     """Render one of the paper's tables from its published numbers, in the same layout."""
     input:
         numbers="config/published/table{number}.csv",
-        standalone=lambda w: (
-            [f"config/published/table{int(w.number) - 1}.csv"]
-            if paper.TABLES[int(w.number)].kind == "merging"
-            else []
-        ),
+        standalone=files.published_standalone,
     output:
-        tex="results/published/table{number}.tex",
+        tex="<results>/published/table{number}.tex",
     log:
-        "logs/published/render_published/table{number}.log",
+        "<logs>/published/render_published/table{number}.log",
     wildcard_constraints:
         number=paper.pattern(),
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
-        kind=lambda w: paper.TABLES[int(w.number)].kind,
+        kind=parameters.table_kind,
         code=code("render_published.py"),
     message:
         "Render the published Table {wildcards.number}"
@@ -117,18 +110,18 @@ rule render_published:
 rule summarise_results:
     """Say in a few lines what Tables 1 and 2 show."""
     input:
-        table1="results/{suite}/table1.csv",
-        table2="results/{suite}/table2.csv",
-        trap2=lambda w: records(w.suite, "lora", ["trap2"]),
+        table1="<results>/{suite}/table1.csv",
+        table2="<results>/{suite}/table2.csv",
+        trap2=files.trap2_records,
     output:
-        summary="results/{suite}/summary.txt",
+        summary="<results>/{suite}/summary.txt",
     log:
-        "logs/{suite}/summarise_results.log",
+        "<logs>/{suite}/summarise_results.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
     params:
-        places=artifacts.BRIEFS,
+        places=results.places(),
         code=code("summarise_results.py"),
     message:
         "Summarise the {wildcards.suite} suite"
@@ -139,11 +132,11 @@ rule summarise_results:
 rule publish:
     """Copy an artifact of the configured suite to results/."""
     input:
-        artifact=published_artifact,
+        artifact=results.to_publish,
     output:
-        artifact="results/{artifact,[a-z_]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
+        artifact="<results>/{artifact,[a-z_]+[0-9]*\\.(csv|json|md|pdf|png|tex|txt)}",
     log:
-        "logs/publish/{artifact}.log",
+        "<logs>/publish/{artifact}.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"

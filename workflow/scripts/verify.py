@@ -19,14 +19,16 @@ def manifest_files(first: Path, everything: Path) -> dict:
     return files.read_json(everything)["files"] | listed
 
 
-def published_copies() -> dict:
+def published_copies(folder: Path) -> dict:
     """The artifacts of ``results/`` itself, which jobs have copied there."""
-    recorded = provenance.recorded(Path("results"))
+    recorded = provenance.recorded(folder)
     return {path: {"sha256": digest} for path, digest in recorded.items() if Path(path).exists()}
 
 
 with job.running(snakemake) as log:
-    manifest = manifest_files(*map(Path, snakemake.params.manifests)) | published_copies()
+    params = snakemake.params
+    manifest = manifest_files(*map(Path, params.manifests))
+    manifest |= published_copies(Path(params.published))
     found = list(provenance.problems(manifest))
     for problem in found:
         log(problem)

@@ -116,11 +116,11 @@ PAGES: dict[str, Artifact] = {
 
 
 BRIEFS = {
-    f"results/{name}.{artifact.plain[-1]}": artifact.brief
+    f"{name}.{artifact.plain[-1]}": artifact.brief
     for name, artifact in ARTIFACTS.items()
     if artifact.brief
 }
-"""What the summary of a plain run says of where things are."""
+"""What the summary of a plain run says of its artifacts, by their files."""
 
 
 def plain_names(release_formats: Collection[str]) -> list[str]:

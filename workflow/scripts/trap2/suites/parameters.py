@@ -1,0 +1,214 @@
+"""What a job is told of the configuration: the leaves that it needs, and no others.
+
+A changed setting reruns the jobs that are told of it.  A rule's parameter is a method of
+:class:`Parameters`, or what a method returns that wants more than a job's wildcards.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trap2.models.families import family_of
+from trap2.suites import ablations, artifacts, paper
+from trap2.suites.files import Suites, Wildcards
+
+Leaf = Mapping[str, Any]
+"""A part of the configuration as a job gets it."""
+
+
+class Parameters:
+    """What the jobs of a run are told.
+
+    Args:
+        suites: gives a suite's settings.
+        config: the workflow's checked configuration.
+        datasets: the catalogue's rows, by task.
+    """
+
+    def __init__(self, suites: Suites, config: Leaf, datasets: Mapping[str, Leaf]) -> None:
+        self.suites = suites
+        self.config = config
+        self.datasets = datasets
+
+    def seed(self, w: Wildcards) -> int:
+        """The seed of a job: that in its suite's name (demo@2), else the configured one."""
+        seed = w.suite.partition("@")[2]
+        return int(seed) if seed else self.config["seed"]
+
+    def tasks(self, w: Wildcards) -> list[str]:
+        """The tasks of a suite."""
+        return self.suites(w.suite)["tasks"]
+
+    def logit_scale(self, w: Wildcards) -> float:
+        """The factor on the cosines in the training loss."""
+        return self.suites(w.suite)["logit_scale"]
+
+    def backbone(self, *further: str) -> Callable[[Wildcards], Leaf]:
+        """The architecture of a job's backbone, and further settings of it that are set."""
+
+        def of(w: Wildcards) -> Leaf:
+            settings = self.suites(w.suite)["backbones"][w.backbone]
+            return {key: settings[key] for key in ("architecture", *further) if key in settings}
+
+        return of
+
+    def dataset(self, w: Wildcards) -> Leaf:
+        """A dataset's row of the catalogue with the one source that is used."""
+        row = self.datasets[w.task]
+        name = self.config["sources"].get(w.task, next(iter(row["sources"])))
+        return {**row, "sources": {name: row["sources"][name]}}
+
+    def sources(self, w: Wildcards) -> Leaf:
+        """The source that a dataset is downloaded from."""
+        return self.dataset(w)["sources"]
+
+    def data(self, w: Wildcards) -> Leaf:
+        """What a task's arrays depend on besides seed and resolution."""
+        data = self.suites(w.suite)["data"]
+        if data["source"] == "demo":
+            return data
+        row = self.dataset(w)
+        settings = {"source": "catalogue", "dataset": row}
+        if row["split"].get("knots_trains_on_test"):
+            settings["cars_train"] = data.get("cars_train", "proper")
+        return settings
+
+    def source(self, w: Wildcards) -> str:
+        """Where a suite's images come from, ``demo`` or ``catalogue``."""
+        return self.suites(w.suite)["data"]["source"]
+
+    def preparation_threads(self, w: Wildcards) -> int:
+        """Processors that decode images side by side; the arrays do not depend on how many."""
+        return 1 if self.source(w) == "demo" else 4
+
+    def has_published_numbers(self, w: Wildcards) -> bool:
+        """Whether the paper's numbers are of a suite's datasets; another one has a pattern."""
+        return self.source(w) == "catalogue"
+
+    def sized(self, demo: int, catalogue: int) -> Callable[[Wildcards, int], int]:
+        """Memory (MB) or minutes: few for the demo's data and networks, more in each attempt."""
+
+        def of(wildcards: Wildcards, attempt: int) -> int:
+            return attempt * (demo if self.source(wildcards) == "demo" else catalogue)
+
+        return of
+
+    def training(self, w: Wildcards) -> Leaf:
+        """How an update is trained, without the λ grid: a changed grid reruns no other training."""
+        settings = self.suites(w.suite)["release_formats"][w.release_format]
+        return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
+
+    def objective(self, w: Wildcards) -> Leaf:
+        """TRAP²'s settings, without the rule that chooses λ afterwards."""
+        settings = self.suites(w.suite)["trap2"]
+        return {key: value for key, value in settings.items() if key != "tolerance"}
+
+    def protection_options(self, w: Wildcards) -> Leaf:
+        """The options of a job's trained protection."""
+        if w.protection == "trap2":
+            return self.objective(w)
+        return self.suites(w.suite)["protection_options"].get(w.protection, {})
+
+    def tolerance(self, w: Wildcards) -> float:
+        """The relative loss of accuracy (percent) up to which a larger λ is chosen."""
+        return self.suites(w.suite)["trap2"]["tolerance"]
+
+    def batch_size(self, w: Wildcards) -> int:
+        """Images a forward pass of an evaluation; a job without a release format has adapters."""
+        settings = self.suites(w.suite)["release_formats"][w.get("release_format", "lora")]
+        return settings["optimisation"].get("evaluation_batch_size", 256)
+
+    def cells(self, w: Wildcards) -> list[tuple[str, str]]:
+        """Every (method, space) of a job; whole checkpoints are merged in Full space only."""
+        return self._cells(w.suite, w.release_format)
+
+    def merging(self, w: Wildcards) -> Leaf:
+        """The methods' options and the search of the coefficient."""
+        return {key: self.suites(w.suite)["merging"][key] for key in ("options", "search")}
+
+    def search(self, w: Wildcards) -> Leaf:
+        """The search of the coefficient."""
+        return self.suites(w.suite)["merging"]["search"]
+
+    def data_merging(self, w: Wildcards) -> Leaf:
+        """The mergers with data, their options and their samples."""
+        return self.suites(w.suite)["merging"]["data"]
+
+    def table(self, w: Wildcards) -> Leaf:
+        """What a table must know of its suite, and nothing that it need not."""
+        known = {"tasks": self.tasks, "columns": self.columns}
+        kind = paper.KINDS[self.table_kind(w)]
+        return {name: known[name](w) for name in kind.settings}
+
+    def columns(self, w: Wildcards) -> list[str]:
+        """The columns of a table of merges: methods with their spaces, or with their samplings."""
+        table = paper.TABLES[int(w.number)]
+        if table.with_data:
+            return artifacts.data_columns(self.suites(w.suite))
+        return [f"{m}-{space}" for m, space in self._cells(w.suite, table.release_format)]
+
+    def table_kind(self, w: Wildcards) -> str:
+        """The layout of a table."""
+        return paper.TABLES[int(w.number)].kind
+
+    def figure(self, w: Wildcards) -> Leaf:
+        """What a figure must know of its suite, and nothing that it need not."""
+        return artifacts.figure_settings(self.suites(w.suite), int(w.number))
+
+    def curvature_images(self, w: Wildcards) -> int:
+        """Images a task on which curvatures are measured."""
+        return self.suites(w.suite)["figures"]["curvature_images"]
+
+    def families(self, w: Wildcards) -> dict[str, str]:
+        """The family of each backbone."""
+        backbones = self.suites(w.suite)["backbones"].items()
+        return {name: family_of(settings["architecture"]) for name, settings in backbones}
+
+    def variant(self, w: Wildcards) -> ablations.Variant:
+        """The value of a sweep that a job trains; one that is not configured ends the run."""
+        known = ablations.variants(self.suites(w.suite), w.setting)
+        if w.value not in known:
+            sys.exit(
+                f"ablations.settings.{w.setting} of the suite '{w.suite}' has no value "
+                f"'{w.value}'; it has {', '.join(known) or 'none'}"
+            )
+        return known[w.value]
+
+    def ablated_lambda(self, w: Wildcards) -> float:
+        """The λ of a value of a sweep."""
+        return self.variant(w).lambda_
+
+    def ablated_objective(self, w: Wildcards) -> Leaf:
+        """The suite's objective, but for what a value of a sweep changes."""
+        return {**self.objective(w), **self.variant(w).trap2}
+
+    def ablated_training(self, w: Wildcards) -> Leaf:
+        """The suite's training, but for what a value of a sweep changes."""
+        settings = self.suites(w.suite)["release_formats"]["lora"]
+        adapter = {**settings.get("adapter", {}), **self.variant(w).adapter}
+        return {"optimisation": settings["optimisation"], "adapter": adapter}
+
+    def ablated_values(self, w: Wildcards) -> list[str]:
+        """The values of a sweep, once for every task that they are trained on."""
+        suite = self.suites(w.suite)
+        tasks = ablations.ablated_tasks(suite)
+        return [value for value in ablations.variants(suite, w.setting) for _ in tasks]
+
+    def ablated_labels(self, w: Wildcards) -> dict[str, str]:
+        """The values of a sweep as figures print them."""
+        known = ablations.variants(self.suites(w.suite), w.setting)
+        return {value: variant.label for value, variant in known.items()}
+
+    def bundle(self, w: Wildcards) -> Leaf:
+        """The configuration that a released bundle is made with."""
+        return {"suite": self.suites(self.config["suite"]), "seed": self.config["seed"]}
+
+    def _cells(self, suite: str, release_format: str) -> list[tuple[str, str]]:
+        return [
+            (method, space)
+            for method, spaces in self.suites(suite)["merging"]["methods"].items()
+            for space in spaces
+            if release_format == "lora" or space == "Full"
+        ]
