@@ -55,7 +55,7 @@ rule finetune_protected:
         data=files.prepared("train", "val", "test"),
     output:
         update_files=update_patterns(
-            protections.trained_protections(), "lora", "/lambda~{lambda_text}"
+            protections.trained_protections(), "lora", "lambda~{lambda_text}"
         ),
     log:
         "<logs>/{suite}/finetune_protected/{backbone}-{release_format}-{task}-{protection}-lambda~{lambda_text}.log",
@@ -85,5 +85,5 @@ rule finetune_protected:
 use rule finetune_protected as finetune_protected_full with:
     output:
         update_files=update_patterns(
-            protections.trained_protections(), "full", "/lambda~{lambda_text}"
+            protections.trained_protections(), "full", "lambda~{lambda_text}"
         ),

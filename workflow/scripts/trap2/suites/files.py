@@ -148,7 +148,7 @@ class Files:
         return [self.stored(f"{folder}/{name}") for name in UPDATE_FILES[release_format]]
 
     def to_protect(self, w: Wildcards) -> list[str]:
-        """The unprotected update's files; a backbone without a hold for a protection ends the run."""
+        """The unprotected update's files; a backbone that it cannot act on ends the run."""
         architecture = self.suites(w.suite)["backbones"][w.backbone]["architecture"]
         reason = not_applicable(w.protection, w.release_format, family_of(architecture))
         if reason is not None:
