@@ -18,6 +18,9 @@ from trap2.runtime.schema import ConfigurationError, read_yaml
 CATALOGUE = Path(__file__).with_name("datasets.yaml")
 
 
+NAME_LIMIT = 200
+
+
 SPLIT_RULES = ("idx", "official", "per_class")
 
 
@@ -87,7 +90,7 @@ class Dataset:
         if name is None:
             return next(iter(self.sources.values()))
         if name not in self.sources:
-            raise ValueError(
+            raise files.FileError(
                 f"{self.task}: no source '{name}'; the catalogue has {', '.join(self.sources)}"
             )
         return self.sources[name]
@@ -106,13 +109,13 @@ class Dataset:
         if isinstance(self.class_names, Mapping):
             unknown = sorted(set(own_names) - set(self.class_names))
             if unknown:
-                raise ValueError(
+                raise files.FileError(
                     f"{self.task}: the files have the classes {unknown}, which the catalogue's "
                     f"class_names does not name; it names {sorted(self.class_names)}"
                 )
             return [self.class_names[name] for name in own_names]
         if len(self.class_names) != len(own_names):
-            raise ValueError(
+            raise files.FileError(
                 f"{self.task}: the catalogue names {len(self.class_names)} classes, the files have "
                 f"{len(own_names)}"
             )
@@ -170,18 +173,20 @@ def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Da
         templates = tuple(entries.pop("templates"))
         dataset = Dataset(task=task, sources=sources, templates=templates, **entries)
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise files.FileError(f"{where}: {error}") from None
     if not sources:
-        raise ValueError(f"{where}: no source")
+        raise files.FileError(f"{where}: no source")
     if dataset.split.get("rule") not in SPLIT_RULES:
-        raise ValueError(
+        raise files.FileError(
             f"{where}: split rule {dataset.split.get('rule')!r}; allowed: {', '.join(SPLIT_RULES)}"
         )
     wrong = [template for template in templates if template.count("{}") != 1]
     if wrong or not templates:
-        raise ValueError(f"{where}: each template needs exactly one {{}}; found {wrong}")
+        raise files.FileError(f"{where}: each template needs exactly one {{}}; found {wrong}")
     if sorted(dataset.counts) != ["test", "train", "val"]:
-        raise ValueError(f"{where}: counts needs train, val and test; found {list(dataset.counts)}")
+        raise files.FileError(
+            f"{where}: counts needs train, val and test; found {list(dataset.counts)}"
+        )
     return dataset
 
 
@@ -192,17 +197,33 @@ def _source(name: str, row: Mapping[str, Any], where: str) -> Source:
     return Source(name, row["reader"], remote, row.get("revision", ""))
 
 
+def check_name(name: str, where: str) -> None:
+    """Refuse what is no plain name of a file.
+
+    Raises:
+        FileError: with the name.
+    """
+    plain = isinstance(name, str) and name.isprintable() and len(name.encode()) <= NAME_LIMIT
+    if not plain or "/" in name or "\\" in name or name in ("", ".", ".."):
+        raise files.FileError(f"{where}: {str(name)[:60]!r} is not a plain file name")
+
+
 def _check_file(file: RemoteFile, where: str) -> None:
-    if "/" in file.name or "\\" in file.name or file.name in ("", ".", ".."):
-        raise ValueError(f"{where}: not a plain file name")
-    if file.url.partition("://")[0] not in ("http", "https", "hub"):
-        raise ValueError(f"{where}: url {file.url!r}; allowed are http://, https:// and hub://")
+    check_name(file.name, where)
+    if not isinstance(file.url, str) or file.url.partition("://")[0] not in (
+        "http",
+        "https",
+        "hub",
+    ):
+        raise files.FileError(
+            f"{where}: url {file.url!r}; allowed are http://, https:// and hub://"
+        )
     lengths = {"md5": 32, "sha256": 64}
     algorithm, _, digest = file.checksum.partition(":")
     if file.checksum and len(digest) != lengths.get(algorithm):
-        raise ValueError(
+        raise files.FileError(
             f"{where}: checksum {file.checksum!r}; allowed are md5:<32 hex digits> and "
             "sha256:<64 hex digits>"
         )
     if ("*" in file.name) != ("*" in file.url):
-        raise ValueError(f"{where}: name and url must both have a '*', or neither")
+        raise files.FileError(f"{where}: name and url must both have a '*', or neither")

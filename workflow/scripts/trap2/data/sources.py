@@ -8,49 +8,32 @@ A raw folder holds::
     source.json     written last: the folder is whole
 
 A file is taken for whole only under its final name, and it gets that name only after its size and
-checksum are right.  A checksum that the catalogue does not know is recorded on the first download
-and binding afterwards.
+checksum are right.  Where the catalogue knows no checksum, a file of another kind than its name
+says (a web page) or that breaks off is refused; its checksum is recorded when all files of the
+dataset are there and unpacked, and binding afterwards.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import http.client
-import os
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trap2.data.catalogue import Dataset, RemoteFile, Source
-from trap2.data.unpacking import unpack
-from trap2.runtime import files
+from trap2.data import fetching
+from trap2.data.catalogue import Dataset, RemoteFile, Source, check_name
+from trap2.data.fetching import ChecksumError, DownloadError, Log
+from trap2.data.received import RECORDED, Digests, check, check_whole
+from trap2.data.target import REMEDY
+from trap2.data.unpacking import DamagedArchiveError, UnsafeArchiveError, unpack
+from trap2.runtime import disk, files
+
+__all__ = ["ChecksumError", "DownloadError", "download"]
 
 ATTEMPTS = 2
-
-
-CHUNK = 2**20
-
-
-TIMEOUT_SECONDS = 60
-
-
-REPORT_BYTES = 256 * 2**20
-
-Log = Callable[[str], None]
-
-
-class DownloadError(files.FileError):
-    """A file that could not be fetched whole; the message lists each attempt."""
-
-
-class ChecksumError(files.FileError):
-    """A file whose size or content is not the expected one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +86,7 @@ def download(
         DownloadError: a file cannot be fetched, or is not in ``archives``.
         ChecksumError: a file's size or content is wrong, twice.
         UnsafeArchiveError: an archive that must not be unpacked.
+        FileError: a full disk, a folder that cannot be written, a pipe in the place of a file.
     """
     folder = Path(folder)
     place = _Place(
@@ -113,15 +97,29 @@ def download(
         Path(archives) if archives else None,
         log,
     )
-    place.downloads.mkdir(parents=True, exist_ok=True)
-    record = _Record(folder / "checksums.json")
-    fetched = []
-    if place.archives:
-        _refuse_missing_archives(place)
-    for file in _expand(place, record):
-        path = _fetch(place, file, record)
-        fetched.append((file, path))
-    return _lay_out(place, fetched, record)
+    if mirror and not mirror.startswith(("http://", "https://")):
+        raise DownloadError(
+            f"mirror is '{mirror}'; it must begin with http:// or https://. A folder is named as "
+            "'archives'"
+        )
+    with disk.explained(folder, REMEDY):
+        place.downloads.mkdir(parents=True, exist_ok=True)
+        record = _Record(folder / "checksums.json")
+        if place.archives:
+            _refuse_missing_archives(place)
+        return _lay_out(
+            place, [_fetch(place, file, record) for file in _expand(place, record)], record
+        )
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """One whole, checked file."""
+
+    file: RemoteFile
+    path: Path
+    size: int
+    sha256: str
 
 
 class _Record:
@@ -137,10 +135,19 @@ class _Record:
         same = entry and (entry["url"], entry["revision"]) == (file.url, revision)
         return entry if same else None
 
-    def add(self, file: RemoteFile, revision: str, size: int, sha256: str) -> None:
-        entry = {"url": file.url, "revision": revision, "size": size, "sha256": sha256}
-        if self.entries.get(file.name) != entry:
-            self.entries[file.name] = entry
+    def add(self, fetched: list[_Fetched], revision: str) -> None:
+        """Record a dataset's files, all at once: what is recorded binds the next download."""
+        entries = {
+            one.file.name: {
+                "url": one.file.url,
+                "revision": revision,
+                "size": one.size,
+                "sha256": one.sha256,
+            }
+            for one in fetched
+        }
+        if self.entries | entries != self.entries:
+            self.entries |= entries
             files.write_json(self.path, self.entries)
 
 
@@ -156,11 +163,11 @@ def _expand(place: _Place, record: _Record) -> Iterator[RemoteFile]:
             if entry["revision"] == place.source.revision
             and fnmatch.fnmatch(entry["url"], file.url)
         }
-        names = received or _list_names(place, file)
-        if not names:
+        found = dict.fromkeys(received, file) or _list_names(place, file)
+        if not found:
             raise DownloadError(f"{place.task}: no file matches '{file.name}' ({_origin(place)})")
-        for name in sorted(names):
-            yield replace(file, name=name, url=f"{file.url.rpartition('/')[0]}/{name}")
+        for name in sorted(found):
+            yield replace(found[name], name=name, url=f"{file.url.rpartition('/')[0]}/{name}")
 
 
 def _origin(place: _Place) -> str:
@@ -169,25 +176,38 @@ def _origin(place: _Place) -> str:
     return f"source '{place.source.name}', revision '{place.source.revision or 'none'}'"
 
 
-def _list_names(place: _Place, file: RemoteFile) -> set[str]:
+def _list_names(place: _Place, file: RemoteFile) -> dict[str, RemoteFile]:
+    """The names that exist, each with what its repository says of the file."""
     if place.archives:
         folders = (place.archives / place.task, place.archives)
-        return {path.name for folder in folders for path in folder.glob(file.name)}
+        return {path.name: file for folder in folders for path in folder.glob(file.name)}
     if place.mirror:
         raise DownloadError(
             f"{place.task}: '{file.name}' stands for files that a mirror cannot list; write their "
             "names into a catalogue of your own, or choose another source"
         )
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     repository, path = _hub_parts(file.url)
     try:
-        information = HfApi().dataset_info(repository, revision=place.source.revision or None)
-    except (HfHubHTTPError, OSError) as error:
+        information = HfApi().dataset_info(
+            repository, revision=place.source.revision or None, files_metadata=True
+        )
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise DownloadError(f"{place.task}: {repository} cannot be listed ({error})") from None
-    listed = [sibling.rfilename for sibling in information.siblings or []]
-    return {Path(name).name for name in listed if fnmatch.fnmatch(name, path)}
+    listed = [s for s in information.siblings or [] if fnmatch.fnmatch(s.rfilename, path)]
+    found = {Path(s.rfilename).name: _as_listed(file, s) for s in listed}
+    for name in found:
+        check_name(name, f"{place.task}: {repository}")
+    return found
+
+
+def _as_listed(file: RemoteFile, sibling: Any) -> RemoteFile:
+    """With size and SHA-256 of a revision's large files, which the repository knows."""
+    if file.checksum or not sibling.lfs:
+        return file
+    return replace(file, checksum=f"sha256:{sibling.lfs.sha256}", size=sibling.lfs.size)
 
 
 def _hub_parts(url: str) -> tuple[str, str]:
@@ -195,30 +215,22 @@ def _hub_parts(url: str) -> tuple[str, str]:
     return f"{owner}/{name}", path
 
 
-def _fetch(place: _Place, file: RemoteFile, record: _Record) -> Path:
-    """The path of one whole, checked file."""
-    revision = place.source.revision
-    expected = record.known(file, revision)
+def _fetch(place: _Place, file: RemoteFile, record: _Record) -> _Fetched:
+    """One whole, checked file; fetched if it is not there."""
+    expected = record.known(file, place.source.revision)
     if place.archives:
-        path = _find_archived(place, file)
-        size, sha256 = _check(path, file, expected)
-        record.add(file, revision, size, sha256)
-        return path
+        return _checked(file, _find_archived(place, file), expected)
     path = place.downloads / file.name
     if path.exists():
         try:
-            size, sha256 = _check(path, file, expected)
-            record.add(file, revision, size, sha256)
-            return path
+            return _checked(file, path, expected)
         except ChecksumError as error:
             place.log(f"{error}; fetching it again")
     problems = []
     kind: type[files.FileError] = DownloadError
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            size, sha256 = _receive(place, file, path, expected)
-            record.add(file, revision, size, sha256)
-            return path
+            return _receive(place, file, path, expected)
         except (DownloadError, ChecksumError) as error:
             kind = type(error)
             problems.append(f"attempt {attempt}: {error}")
@@ -231,12 +243,18 @@ def _fetch(place: _Place, file: RemoteFile, record: _Record) -> Path:
     )
 
 
+def _checked(file: RemoteFile, path: Path, expected: dict[str, Any] | None) -> _Fetched:
+    size, sha256 = check(path, file, expected)
+    check_whole(path, file)
+    return _Fetched(file, path, size, sha256)
+
+
 def _refuse_missing_archives(place: _Place) -> None:
     """Name all files that are missing, not one after the other in one run each."""
     missing = [
         f"'{file.name}' ({file.url})"
         for file in place.source.files
-        if "*" not in file.name and not any(f.is_file() for f in _archived(place, file))
+        if "*" not in file.name and not any(f.exists() for f in _archived(place, file))
     ]
     if missing:
         raise DownloadError(
@@ -253,112 +271,61 @@ def _archived(place: _Place, file: RemoteFile) -> list[Path]:
 
 def _find_archived(place: _Place, file: RemoteFile) -> Path:
     for path in _archived(place, file):
-        if path.is_file():
+        if path.exists():
             return path
     raise DownloadError(f"{place.task}: '{file.name}' is missing ({_origin(place)})")
 
 
 def _receive(
     place: _Place, file: RemoteFile, path: Path, expected: dict[str, Any] | None
-) -> tuple[int, str]:
-    if file.url.startswith("hub://") and not place.mirror:
-        with tempfile.TemporaryDirectory(dir=place.downloads, prefix=".hub.") as scratch:
-            received = _from_hub(place, file, Path(scratch))
-            result = _check(received, file, expected)
-            os.replace(received, path)
-        return result
-    url = f"{place.mirror}/{place.task}/{file.name}" if place.mirror else file.url
-    result = (0, "")
+) -> _Fetched:
+    url, token = _address(place, file)
+    size = file.size if file.size is not None or not expected else expected["size"]
+    free = shutil.disk_usage(place.downloads).free
+    if size is not None and size > free:
+        raise files.FileError(
+            f"{path}: needs {size} bytes; the disk has {free} free. Make room (df -h), or {REMEDY}"
+        )
+    digests = Digests()
+    received = (0, "")
 
     def write(target: BinaryIO) -> None:
-        nonlocal result
-        digests = _Digests()
-        for chunk in _stream(url, place.log):
-            digests.update(chunk)
-            target.write(chunk)
-        result = digests.compare(url, file, expected)
+        nonlocal received
+        try:
+            for chunk in fetching.stream(url, size, place.log, token):
+                digests.update(chunk)
+                target.write(chunk)
+        except ChecksumError as error:
+            if size == file.size:
+                raise
+            raise ChecksumError(f"{error}; that was its size {RECORDED}") from None
+        received = digests.compare(url, file, expected)
 
     files.write_whole(path, write)
-    return result
+    try:
+        check_whole(path, file)
+    except ChecksumError:
+        path.unlink()
+        raise
+    return _Fetched(file, path, *received)
 
 
-def _from_hub(place: _Place, file: RemoteFile, scratch: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+def _address(place: _Place, file: RemoteFile) -> tuple[str, str | None]:
+    """Where a file is, and the token that its host may see."""
+    if place.mirror:
+        return f"{place.mirror}/{place.task}/{file.name}", None
+    if not file.url.startswith("hub://"):
+        return file.url, None
+    from huggingface_hub import constants, get_token, hf_hub_url
 
+    if constants.HF_HUB_OFFLINE:
+        raise DownloadError(f"{file.url}: HF_HUB_OFFLINE is set, so nothing is fetched")
     repository, name = _hub_parts(file.url)
     revision = place.source.revision or None
-    try:
-        received = hf_hub_download(
-            repository, name, repo_type="dataset", revision=revision, local_dir=scratch
-        )
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise DownloadError(f"{file.url} at revision '{revision}': {error}") from None
-    return Path(received)
+    return hf_hub_url(repository, name, repo_type="dataset", revision=revision), get_token()
 
 
-def _stream(url: str, log: Log) -> Iterator[bytes]:
-    request = urllib.request.Request(url, headers={"User-Agent": "trap2"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-            announced = response.headers.get("Content-Length")
-            received = reported = 0
-            while chunk := response.read(CHUNK):
-                received += len(chunk)
-                if received - reported >= REPORT_BYTES:
-                    reported = received
-                    log(f"{url}: {received / 2**20:.0f} of {int(announced or 0) / 2**20:.0f} MiB")
-                yield chunk
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        raise DownloadError(f"{url}: {error}") from None
-    if announced is not None and received != int(announced):
-        raise DownloadError(f"{url}: broke off after {received} of {announced} bytes")
-
-
-class _Digests:
-    """Size, MD5 and SHA-256 of a stream, compared with what is expected."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.hashes = {
-            "md5": hashlib.md5(usedforsecurity=False),
-            "sha256": hashlib.sha256(),
-        }
-
-    def update(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        for hashed in self.hashes.values():
-            hashed.update(chunk)
-
-    def compare(
-        self, where: str | Path, file: RemoteFile, expected: dict[str, Any] | None
-    ) -> tuple[int, str]:
-        """Size and SHA-256, if they are those of the catalogue and of the record."""
-        found = {name: hashed.hexdigest() for name, hashed in self.hashes.items()}
-        if file.size is not None and self.size != file.size:
-            raise ChecksumError(f"{where}: {self.size} bytes, expected {file.size}")
-        algorithm, _, digest = file.checksum.partition(":")
-        if digest and found[algorithm] != digest:
-            raise ChecksumError(f"{where}: {algorithm} {found[algorithm]}, expected {digest}")
-        if not digest and expected and found["sha256"] != expected["sha256"]:
-            raise ChecksumError(
-                f"{where}: sha256 {found['sha256']}, but {expected['sha256']} when it was first "
-                "received (checksums.json); remove that entry if the change is meant"
-            )
-        return self.size, found["sha256"]
-
-
-def _check(path: Path, file: RemoteFile, expected: dict[str, Any] | None) -> tuple[int, str]:
-    digests = _Digests()
-    with open(path, "rb") as opened:
-        while chunk := opened.read(CHUNK):
-            digests.update(chunk)
-    return digests.compare(path, file, expected)
-
-
-def _lay_out(
-    place: _Place, fetched: list[tuple[RemoteFile, Path]], record: _Record
-) -> dict[str, Any]:
+def _lay_out(place: _Place, fetched: list[_Fetched], record: _Record) -> dict[str, Any]:
     """Unpack into a fresh folder, put it in place whole, and write ``source.json`` last."""
     facts = {
         "task": place.task,
@@ -366,29 +333,41 @@ def _lay_out(
         "reader": place.source.reader,
         "revision": place.source.revision,
         "files": {
-            file.name: {key: record.entries[file.name][key] for key in ("url", "size", "sha256")}
-            for file, _ in fetched
+            one.file.name: {"url": one.file.url, "size": one.size, "sha256": one.sha256}
+            for one in fetched
         },
     }
     content, marker = place.folder / "content", place.folder / "source.json"
     if content.is_dir() and marker.exists() and files.read_json(marker) == facts:
+        record.add(fetched, place.source.revision)
         return facts
     marker.unlink(missing_ok=True)
     for stale in place.folder.glob(".content.*"):
         shutil.rmtree(stale)
     scratch = Path(tempfile.mkdtemp(dir=place.folder, prefix=".content."))
     try:
-        for file, path in fetched:
-            if file.unpack:
-                count = unpack(path, scratch, place.log)
-                place.log(f"{place.task}: {file.name}: {count} files unpacked")
+        for one in fetched:
+            if one.file.unpack:
+                _unpack(place, one, scratch)
             else:
-                shutil.copyfile(path, scratch / file.name)
+                shutil.copyfile(one.path, scratch / one.file.name)
         scratch.chmod(0o755)
         shutil.rmtree(content, ignore_errors=True)
         scratch.rename(content)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+    record.add(fetched, place.source.revision)
     files.write_json(marker, facts)
     return facts
+
+
+def _unpack(place: _Place, one: _Fetched, scratch: Path) -> None:
+    try:
+        count = unpack(one.path, scratch, place.log)
+    except (UnsafeArchiveError, DamagedArchiveError):
+        # With a checksum it is the authors' own; without one it must not be taken for it again.
+        if not one.file.checksum and not place.archives:
+            one.path.unlink()
+        raise
+    place.log(f"{place.task}: {one.file.name}: {count} files unpacked")

@@ -25,10 +25,14 @@ from trap2.data.target import (
     shown,
 )
 from trap2.runtime import disk, files
+from trap2.runtime.reading import open_regular
 
 __all__ = ["DamagedArchiveError", "UnsafeArchiveError", "unpack"]
 
 CHUNK = 2**18
+
+
+ARCHIVE_BYTES = 2**40
 
 
 REPORT_EVERY = 20_000
@@ -59,13 +63,12 @@ def unpack(archive: str | Path, folder: str | Path, log: Callable[[str], None] =
         FileError: it is no regular file, the disk is full or the folder cannot be written.
     """
     archive, folder = Path(archive), Path(folder)
-    disk.check_regular(archive)
-    with disk.explained(folder, REMEDY):
-        folder.mkdir(parents=True, exist_ok=True)
-        target = Target(archive, folder)
     count = 0
     try:
-        with open(archive, "rb") as file:
+        with open_regular(archive, ARCHIVE_BYTES) as file:
+            with disk.explained(folder, REMEDY):
+                folder.mkdir(parents=True, exist_ok=True)
+                target = Target(archive, folder)
             for name, content in _members(archive, file, target):
                 if is_clutter(name):
                     continue

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,26 +38,3 @@ def explain(error: OSError, where: str | Path, remedy: str) -> FileError:
     if error.errno in FORBIDDEN:
         return FileError(f"{path}: {said}. Give yourself the right to write (ls -ld), or {remedy}")
     return FileError(f"{path}: {said}")
-
-
-def check_regular(path: str | Path) -> None:
-    """Refuse what is no file: a pipe would be waited for without end, a device read without end.
-
-    Raises:
-        FileError: nothing is there, or something else than a file is.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(mode):
-        raise FileError(f"{path}: {_kind(mode)}, not a file; put the file itself there")
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "a folder",
-        stat.S_IFIFO: "a pipe (FIFO)",
-        stat.S_IFSOCK: "a socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -43,7 +43,7 @@ class Reason:
 
 REASONS = (
     Reason(
-        r"No space left on device|Errno 28|Disk quota exceeded",
+        r"No space left on device|Errno 28|Disk quota exceeded|; the disk (of .* )?has \d+ free",
         "the disk is full",
         "make room (df -h .)",
     ),
@@ -80,9 +80,14 @@ REASONS = (
         "try again later, or set the backbone's pretrained to a file (docs/paper-suite.md, Models)",
     ),
     Reason(
-        r"could not be had|cannot be listed|broke off after|(is|are) missing \(",
+        r"could not be had|cannot be listed|broke off after|(is|are) missing \(|a web page",
         "a download failed or is not what the catalogue says",
         "try again later, or give the files by hand (archives, docs/datasets.md)",
+    ),
+    Reason(
+        r"not the one its authors made|truncated archive|nor a whole zip archive|Pack it anew",
+        "an archive is not the one its authors made, or was cut short",
+        "delete the archive that the log names and fetch it again (archives, docs/datasets.md)",
     ),
     Reason(
         r"dvc checkout|dvc pull",
