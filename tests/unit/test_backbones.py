@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +120,19 @@ def test_weights_of_another_model_are_refused_with_the_names(tmp_path: Path) -> 
 
 
 def test_a_local_file_of_a_published_model(tmp_path: Path) -> None:
-    (tmp_path / "tiny-vit.json").write_text(json.dumps(VIT))
-    open_clip.add_model_config(tmp_path / "tiny-vit.json")
-    state = build_clip("tiny-vit").state_dict()
+    state = build_clip(VIT).state_dict()
     # As in files converted from the original release: the scale is a vector of one.
     state["logit_scale"] = torch.tensor([4.5])
     path = tmp_path / "open_clip_model.safetensors"
     files.write_tensors(path, state)
-    clip = load_pretrained("tiny-vit", str(path), tmp_path)
-    assert clip.logit_scale.item() == 4.5
+    published = load_pretrained(VIT, str(path), tmp_path)
+    assert published.clip.logit_scale.item() == 4.5
+    assert published.weights == {"file": str(path), "sha256": files.sha256(path)}
     pickled = tmp_path / "weights.pt"
     pickled.write_bytes(b"")
     with pytest.raises(files.FileError, match="never a pickle"):
-        load_pretrained("tiny-vit", str(pickled), tmp_path)
-    with pytest.raises(ValueError, match=r"its tags are .*openai"):
+        load_pretrained(VIT, str(pickled), tmp_path)
+    with pytest.raises(files.FileError, match=r"its tags are .*openai"):
         load_pretrained("ViT-B-32", "no-such-tag", tmp_path)
 
 
@@ -143,7 +141,7 @@ def test_a_local_file_of_a_published_model(tmp_path: Path) -> None:
     [
         ("ViT-Z-99", "'ViT-Z-99' is not a model of open_clip"),
         ({"embed_dim": 4}, r"lacks \['text_cfg', 'vision_cfg'\]"),
-        ({**VIT, "text_cfg": {"wdith": 3}}, "wdith"),
+        ({**VIT, "text_cfg": {"wdith": 3}}, "text_cfg.wdith is not a setting that is known"),
         (
             {**CONVNEXT, "vision_cfg": {"timm_model_name": "nope", "timm_model_args": {}}},
             "nope",

@@ -15,7 +15,7 @@ from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 torch.set_num_threads(1)
 
-TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
 ARCHITECTURES = {
     "vit": {
         "embed_dim": 16,

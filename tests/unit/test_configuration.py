@@ -153,7 +153,8 @@ def test_lambdas_as_path_texts(suite, tmp_path):
 
 def test_post_hoc_defenses_are_compared_where_they_apply(tmp_path, suite):
     vit = suite["backbones"]["ViT-demo"]
-    timm = {"embed_dim": 64, "vision_cfg": {"timm_model_name": "convnext_tiny", "image_size": 32}}
+    vision = {"timm_model_name": "convnext_tiny", "image_size": 32}
+    timm = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": {}}
     suite["backbones"] = {"ViT": vit, "ConvNeXt": vit | {"architecture": timm}}
     suite["figures"]["backbone"] = "ViT"
     suite["release_formats"]["lora"]["backbones"] = ["ViT", "ConvNeXt"]
@@ -168,7 +169,7 @@ def test_post_hoc_defenses_are_compared_where_they_apply(tmp_path, suite):
 def test_a_backbone_of_an_unknown_family_is_named(tmp_path, suite):
     vision = {"timm_model_name": "resnet18", "image_size": 32}
     architecture = suite["backbones"]["ViT-demo"]["architecture"] | {"vision_cfg": vision}
-    message = r"ViT-demo.architecture.vision_cfg: timm_model_name is 'resnet18', of no family"
+    message = r"ViT-demo.architecture: vision_cfg: timm_model_name is 'resnet18', of no family"
     with pytest.raises(ConfigurationError, match=message):
         load(tmp_path, changed(suite, "backbones.ViT-demo.architecture", architecture))
 

@@ -8,7 +8,7 @@ from trap2.protection import catalogue as protections
 from trap2.runtime import cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
-from trap2.suites import ablations, artifacts, bundle, checks, load, paper
+from trap2.suites import ablations, artifacts, backbones, bundle, checks, load, paper
 from trap2.suites.files import PUBLISHED, UPDATE_FILES, Files, update_patterns
 from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
@@ -28,6 +28,7 @@ def suite_of(name):
             )
             if workflow.is_main_process:
                 checks.check_merging(name, _suites[name])
+                backbones.check_backbones(name, _suites[name])
         except ConfigurationError as error:
             sys.exit(str(error))
     return _suites[name]

@@ -53,7 +53,7 @@ rule fetch_base:
     conda:
         "../../envs/environment.yaml"
     params:
-        backbone=parameters.backbone("pretrained"),
+        backbone=parameters.backbone("pretrained", "resolution", "normalisation"),
         downloads=f"{config['resources']}/models",
         code=code("fetch_base.py"),
     message:

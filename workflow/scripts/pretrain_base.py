@@ -1,6 +1,7 @@
 """Pretrain a tiny CLIP on captions of the demo tasks' clean renderings."""
 
-from trap2.models.clip.build import build_clip
+from trap2.models.clip.build import build_clip, images_record
+from trap2.models.clip.normalisation import Normalisation
 from trap2.models.clip.pretraining import pretrain
 from trap2.models.clip.tower import tower_tensors, vision_tower
 from trap2.models.layers import family
@@ -24,5 +25,11 @@ with job.running(snakemake) as log:
     files.write_tensors(snakemake.output.weights, state)
     clip = build_clip(backbone["architecture"], snakemake.output.weights)
     files.write_tensors(snakemake.output.model, tower_tensors(clip))
-    record = {**dict(snakemake.wildcards), **backbone, "metrics": metrics, "versions": versions()}
+    record = {
+        **dict(snakemake.wildcards),
+        **backbone,
+        "input": images_record(backbone["resolution"], Normalisation()),
+        "metrics": metrics,
+        "versions": versions(),
+    }
     files.write_json(snakemake.output.record, record)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
-
 from trap2.data.prepared import open_split, split_files
+from trap2.models.clip.architectures import ArchitectureError, configuration, image_size
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
 
@@ -35,7 +34,7 @@ class Base:
         """The backbone's settings, as jobs of the workflow get them.
 
         Raises:
-            FileError: ``base.json`` is missing or names no architecture.
+            FileError: ``base.json`` is missing, or names no architecture that is supported.
         """
         path = self.folder / "base.json"
         if not path.exists():
@@ -48,6 +47,10 @@ class Base:
                 f"{path}: lacks 'architecture', the name of an open_clip model or its "
                 "configuration {embed_dim, vision_cfg, text_cfg}"
             )
+        try:
+            configuration(record["architecture"])
+        except ArchitectureError as error:
+            raise files.FileError(f"{path}: {error}") from None
         return {"architecture": record["architecture"]}
 
     def head(self, task: str) -> str:
@@ -80,18 +83,15 @@ class Base:
                     "folder such as results/demo/data/digits/32"
                 )
         edge, expected = open_split(folder, splits[0]).images.shape[-1], self._image_size()
-        if expected not in (None, edge):
+        if expected != edge:
             raise files.FileError(
                 f"{folder}: the images are {edge} pixels wide; {self.name} takes {expected}. Give "
                 f"the task's folder prepared at {expected}."
             )
         return folder.parent.name, sorted(str(path) for path in folder.iterdir() if path.is_file())
 
-    def _image_size(self) -> int | None:
-        architecture = self.backbone["architecture"]
-        if isinstance(architecture, str):
-            architecture = open_clip.get_model_config(architecture) or {}
-        return architecture.get("vision_cfg", {}).get("image_size")
+    def _image_size(self) -> int:
+        return image_size(configuration(self.backbone["architecture"]))
 
 
 def release_of(folder: Path) -> str:

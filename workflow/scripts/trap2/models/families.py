@@ -25,12 +25,15 @@ class Family(Entry):
         blocks: full names of the model's repeated parts.
         attention: whether it has q, k, v and out projections in which a post-hoc protection can
             hide its transform.
+        settings: the arguments of timm's models that an architecture may give them
+            (``timm_model_args``); no others reach timm.
     """
 
     prefix: str
     adapted: re.Pattern[str]
     blocks: re.Pattern[str]
     attention: bool = False
+    settings: frozenset[str] = frozenset()
 
 
 FAMILIES: Catalogue[Family] = Catalogue("family of models")
@@ -52,6 +55,12 @@ FAMILIES.add(
         prefix="convnext",
         adapted=re.compile(r"trunk\.stages\.\d+\.blocks\.\d+\.mlp\.fc[12]"),
         blocks=re.compile(r"trunk\.stages\.\d+\.blocks\.\d+"),
+        settings=frozenset(
+            (
+                *("depths", "dims", "patch_size", "kernel_sizes", "ls_init_value"),
+                *("drop_path_rate", "stem_type", "use_grn", "conv_bias"),
+            )
+        ),
     )
 )
 
@@ -65,7 +74,8 @@ def family_of(architecture: str | Mapping[str, Any]) -> str:
     if isinstance(architecture, str):
         name = architecture
     else:
-        name = architecture.get("vision_cfg", {}).get("timm_model_name", "")
+        vision = architecture.get("vision_cfg")
+        name = str(vision.get("timm_model_name") or "") if isinstance(vision, Mapping) else ""
     for family in FAMILIES.values():
         if family.prefix and name.startswith(family.prefix):
             return family.name

@@ -6,14 +6,18 @@ Every problem is reported with its key, its value, what is allowed and how to me
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from trap2.data.catalogue import load_catalogue
 from trap2.merging.catalogue import METHODS, check_options, data_free_methods
+from trap2.models.clip.architectures import (
+    ArchitectureError,
+    configuration,
+    image_size,
+    shipped,
+)
 from trap2.models.families import family_of
 from trap2.protection.catalogue import PROTECTIONS, not_applicable
 from trap2.runtime.messages import choice, message
@@ -145,6 +149,11 @@ def _demo_problems(suite: Mapping[str, Any]) -> Iterator[str]:
                 f"backbones.{name}.pretrained is '{backbone['pretrained']}'; the demo pretrains "
                 "its own base model. Remove the key"
             )
+        if "normalisation" in backbone:
+            yield (
+                f"backbones.{name}.normalisation is set; the demo's base takes its images as CLIP "
+                "does. Remove the key"
+            )
     if "cars_train" in suite["data"]:
         yield "data.cars_train is set; the demo has no Cars. Remove the key"
 
@@ -169,6 +178,16 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
             )
         elif pretrained.endswith(".safetensors") and not Path(pretrained).is_file():
             yield f"{where}.pretrained is '{pretrained}'; there is no such file"
+        elif not pretrained.endswith(".safetensors") and Path(pretrained).is_file():
+            yield (
+                f"{where}.pretrained is '{pretrained}', a file that is no .safetensors; pickles "
+                "are never read. Convert it"
+            )
+        elif "normalisation" in backbone and not pretrained.endswith(".safetensors"):
+            yield (
+                f"{where}.normalisation is set, and the tag '{pretrained}' has its own, which is "
+                "followed. Remove the key"
+            )
         elif isinstance(backbone["architecture"], Mapping) and "." not in pretrained:
             yield (
                 f"{where}.pretrained is '{pretrained}'; an architecture that is written out has "
@@ -179,34 +198,22 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
 def _backbone_problems(suite: Mapping[str, Any]) -> Iterator[str]:
     """A backbone is of a known family and takes images of the size that its architecture has."""
     for name, backbone in suite["backbones"].items():
-        architecture = backbone["architecture"]
-        if isinstance(architecture, str):
-            known = _open_clip_configurations()
-            if architecture not in known:
-                what = "a model of open_clip"
-                close = difflib.get_close_matches(architecture, known, n=4, cutoff=0.3)
-                yield choice(f"backbones.{name}.architecture", architecture, close, what)
-                continue
-            architecture = json.loads(known[architecture].read_text("utf-8"))
+        where, architecture = f"backbones.{name}", backbone["architecture"]
+        if isinstance(architecture, str) and architecture not in shipped():
+            what = "a model of open_clip"
+            close = difflib.get_close_matches(architecture, shipped(), n=4, cutoff=0.3)
+            yield choice(f"{where}.architecture", architecture, close, what)
+            continue
         try:
-            family_of(architecture)
-        except ValueError as error:
-            yield f"backbones.{name}.architecture.vision_cfg: {error}"
-        size = architecture.get("vision_cfg", {}).get("image_size", backbone["resolution"])
+            size = image_size(configuration(architecture))
+        except ArchitectureError as error:
+            yield f"{where}.architecture: {error}"
+            continue
         if size != backbone["resolution"]:
             yield (
-                f"backbones.{name}.resolution is {backbone['resolution']}; the architecture's "
+                f"{where}.resolution is {backbone['resolution']}; the architecture's "
                 f"images are {size} pixels wide. Set resolution to {size}"
             )
-
-
-def _open_clip_configurations() -> dict[str, Path]:
-    """open_clip's model configurations by name, found without its slow import."""
-    package = importlib.util.find_spec("open_clip")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    folder = Path(package.submodule_search_locations[0]) / "model_configs"
-    return {path.stem: path for path in folder.glob("*.json")}
 
 
 def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 
+from trap2.models.clip.architectures import ArchitectureError, configuration
+from trap2.models.clip.fetching import Log, fetch
+from trap2.models.clip.normalisation import Normalisation, convert_on_entry, from_metadata
+from trap2.models.clip.tags import INTERPOLATION, RESIZE_MODE, find_tag, tag_problems
 from trap2.runtime import files
 
 
 def build_clip(
-    architecture: str | Mapping[str, Any], weights: str | Path | None = None
+    architecture: str | Mapping[str, Any],
+    weights: str | Path | None = None,
+    normalisation: Normalisation | None = None,
 ) -> open_clip.CLIP:
-    """Build an open_clip CLIP in float32 on the CPU.
+    """Build an open_clip CLIP in float32 on the CPU, without any network.
+
+    Its vision tower takes images normalised with CLIP's constants, whatever its own are.
 
     Args:
         architecture: the name of an open_clip model (``ViT-B-32-quickgelu``), or open_clip's
@@ -25,36 +34,24 @@ def build_clip(
             (``depths``, ``dims``, ``ls_init_value`` …), which is how a tiny ConvNeXt is made.
         weights: a safetensors file of the whole model; random weights from torch's global
             generator without it.
+        normalisation: the mean and deviation that the weights were trained with; by default those
+            that the file names in its metadata, and CLIP's if it names none.
 
     Raises:
-        ValueError: the architecture is unknown or not a valid configuration.
+        ArchitectureError: the architecture is unknown, not supported or cannot be built.
         FileError: the weights cannot be read, or belong to another architecture.
     """
-    if isinstance(architecture, str):
-        architecture = _named_configuration(architecture)
-    clip = _build_configured(architecture)
+    clip = _build_configured(configuration(architecture))
     if weights is not None:
         load_weights(clip, weights)
+        if normalisation is None:
+            normalisation = from_metadata(files.read_metadata(weights))
+    convert_on_entry(clip.visual, normalisation or Normalisation())
     return clip.eval()
 
 
-def _named_configuration(name: str) -> dict[str, Any]:
-    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
-    if config is None:
-        raise ValueError(
-            f"architecture '{name}' is not a model of open_clip; it must be one of "
-            "open_clip.list_models() or a mapping {embed_dim, vision_cfg, text_cfg}"
-        )
-    return config
-
-
-def _build_configured(architecture: Mapping[str, Any]) -> open_clip.CLIP:
-    config = {key: dict(v) if isinstance(v, Mapping) else v for key, v in architecture.items()}
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - config.keys()
-    if missing:
-        raise ValueError(f"the architecture lacks {sorted(missing)}; found {sorted(config)}")
-    vision = config["vision_cfg"]
-    model_args = vision.pop("timm_model_args", None)
+def _build_configured(config: dict[str, Any]) -> open_clip.CLIP:
+    model_args = config["vision_cfg"].pop("timm_model_args", None)
     try:
         if model_args is None:
             return open_clip.CLIP(**config)
@@ -62,15 +59,18 @@ def _build_configured(architecture: Mapping[str, Any]) -> open_clip.CLIP:
         # open_clip to it.
         with tempfile.TemporaryDirectory() as folder:
             model = {
-                "architecture": vision["timm_model_name"],
-                "model_args": dict(model_args),
+                "architecture": config["vision_cfg"]["timm_model_name"],
+                "model_args": model_args,
                 "pretrained_cfg": {},
             }
             (Path(folder) / "config.json").write_text(json.dumps(model), encoding="utf-8")
-            vision["timm_model_name"] = f"local-dir:{folder}"
+            config["vision_cfg"]["timm_model_name"] = f"local-dir:{folder}"
             return open_clip.CLIP(**config)
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise ValueError(f"the architecture is not a valid open_clip model: {error}") from error
+    except Exception as error:  # whatever open_clip, timm and torch raise on what does not fit
+        kind = type(error).__name__
+        raise ArchitectureError(
+            f"the architecture is not a valid open_clip model ({kind}: {error})"
+        ) from error
 
 
 def load_weights(clip: open_clip.CLIP, path: str | Path) -> None:
@@ -112,37 +112,77 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """A published CLIP with what its weights say of themselves and of their images.
+
+    Attributes:
+        clip: the model.
+        normalisation: mean and deviation of its images.
+        weights: where the weights came from, and their SHA-256.
+    """
+
+    clip: open_clip.CLIP
+    normalisation: Normalisation
+    weights: dict[str, Any]
+
+    def images(self, resolution: int) -> dict[str, Any]:
+        """What the model takes, for the base's record."""
+        return images_record(resolution, self.normalisation)
+
+
+def images_record(resolution: int, normalisation: Normalisation) -> dict[str, Any]:
+    """The images that a base takes: their size, how they are resized and normalised."""
+    return {
+        "size": resolution,
+        "resize_mode": RESIZE_MODE,
+        "interpolation": INTERPOLATION,
+        "mean": list(normalisation.mean),
+        "std": list(normalisation.std),
+    }
+
+
 def load_pretrained(
-    architecture: str | Mapping[str, Any], pretrained: str, cache_dir: str | Path
-) -> open_clip.CLIP:
+    architecture: str | Mapping[str, Any],
+    pretrained: str,
+    cache_dir: str | Path,
+    normalisation: Normalisation | None = None,
+    log: Log = print,
+) -> Pretrained:
     """A published CLIP: the weights of one of open_clip's tags, or of a local file.
 
-    A tag is downloaded from the hub into ``cache_dir`` when it is not there yet.  The hub's
-    part needs a network and is not covered by the tests.
+    A tag is downloaded from the hub into ``cache_dir`` when it is not there yet, at the commit and
+    with the checksum of ``weights.yaml`` where that has them.
 
     Args:
         architecture: as in :func:`build_clip`; only a named one has tags.
         pretrained: a tag that open_clip lists for it (``openai``), or a safetensors file.
         cache_dir: where downloads are kept.
+        normalisation: of a local file's images, which says nothing of them; a tag has its own.
+        log: called with a line where something is not known in advance.
 
     Raises:
-        ValueError: ``pretrained`` is neither a file nor a tag of this architecture.
-        FileError: the weights are not safetensors, or belong to another architecture.
+        ArchitectureError: the architecture is not supported.
+        FileError: ``pretrained`` is neither a file nor a tag that can be used; the weights cannot
+            be had, are not safetensors, or belong to another architecture.
     """
     path = Path(pretrained)
-    if not path.is_file():
-        name = architecture if isinstance(architecture, str) else ""
-        config = open_clip.get_pretrained_cfg(name, pretrained)
-        if not config:
-            tags = open_clip.list_pretrained_tags_by_model(name)
-            raise ValueError(
-                f"pretrained '{pretrained}' is neither a file nor a tag of '{name}'; "
-                f"its tags are {tags}"
+    if path.is_file() or not isinstance(architecture, str):
+        if path.suffix != ".safetensors":
+            raise files.FileError(
+                f"{path}: only safetensors are read, never a pickle. Convert the file, or name a "
+                "tag, whose safetensors are fetched."
             )
-        path = Path(open_clip.download_pretrained(config, cache_dir=str(cache_dir)))
-    if path.suffix != ".safetensors":
-        raise files.FileError(
-            f"{path}: only safetensors are read, never a pickle. Convert the file, or install "
-            "huggingface_hub so that open_clip fetches the safetensors."
-        )
-    return build_clip(architecture, path)
+        found = normalisation or from_metadata(files.read_metadata(path))
+        source: dict[str, Any] = {"file": str(path), "sha256": files.sha256(path)}
+        if normalisation is None:
+            log(f"{path}: a file does not say how its images are normalised; taken as {found}")
+        return Pretrained(build_clip(architecture, path, found), found, source)
+    problems = list(tag_problems(architecture, pretrained))
+    tag = None if problems else find_tag(architecture, pretrained)
+    if tag is None:
+        raise files.FileError("; ".join(problems))
+    received = fetch(tag, cache_dir, log)
+    found = Normalisation(tag.mean, tag.std)
+    clip = build_clip(architecture, received.path, found)
+    return Pretrained(clip, found, received.record())

@@ -9,6 +9,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from trap2.models.clip.architectures import VOCABULARY, ArchitectureError
 from trap2.runtime import files
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
@@ -20,7 +21,16 @@ CLASS_NAMES = "class_names"
 
 
 def tokenizer_for(clip: open_clip.CLIP) -> Tokenizer:
-    """CLIP's byte-pair tokenizer (it comes with open_clip), at the model's context length."""
+    """CLIP's byte-pair tokenizer (it comes with open_clip), at the model's context length.
+
+    Raises:
+        ArchitectureError: the model was made for another tokenizer.
+    """
+    if clip.vocab_size != VOCABULARY:
+        raise ArchitectureError(
+            f"the model has {clip.vocab_size} tokens and CLIP's tokenizer {VOCABULARY}: it was "
+            "trained with another one, and no other one is supported"
+        )
     return open_clip.SimpleTokenizer(context_length=clip.context_length)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from trap2.models.clip.attention import separate_attention
 from trap2.models.clip.build import build_clip
+from trap2.models.clip.normalisation import convert_on_entry, from_metadata
 from trap2.runtime import files
 
 
@@ -25,7 +26,11 @@ def vision_tower(clip: open_clip.CLIP) -> nn.Module:
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Images (n, 3, H, W) uint8 → float32, with CLIP's mean and standard deviation."""
+    """Images (n, 3, H, W) uint8 → float32, with CLIP's mean and standard deviation.
+
+    A tower that was trained with other ones converts them on entry
+    (:mod:`trap2.models.clip.normalisation`).
+    """
     mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
     return images.float().div_(255).sub_(mean).div_(std)
@@ -49,15 +54,28 @@ def tower_tensors(clip: open_clip.CLIP) -> dict[str, torch.Tensor]:
 def load_tower(path: str | Path, backbone: Mapping[str, Any], device: torch.device) -> nn.Module:
     """The frozen vision tower W0 of a backbone, on ``device``, in evaluation mode.
 
+    Memory is taken only once the file is seen to hold such a tower.
+
     Raises:
+        ArchitectureError: the architecture is not supported or cannot be built.
         FileError: the file is damaged or holds another architecture's tower.
     """
-    tower = vision_tower(build_clip(backbone["architecture"]))
-    try:
-        tower.load_state_dict(files.read_tensors(path))
-    except RuntimeError as error:
-        raise files.FileError(
-            f"{path}: not the tower of this architecture ({str(error).splitlines()[-1].strip()}). "
-            "Delete it and run snakemake again."
-        ) from None
-    return tower.to(device)
+    tensors = files.read_tensors(path)
+    with torch.device("meta"):
+        tower = vision_tower(build_clip(backbone["architecture"]))
+    own = tower.state_dict()
+    fits = own.keys() == tensors.keys() and all(
+        own[name].shape == tensors[name].shape for name in own
+    )
+    if fits:
+        tower = tower.to_empty(device="cpu")
+        tower.load_state_dict(tensors)
+        convert_on_entry(tower, from_metadata(files.read_metadata(path)))
+        return tower.to(device)
+    names = sorted(own.keys() ^ tensors.keys()) or [
+        name for name in sorted(own) if own[name].shape != tensors[name].shape
+    ]
+    raise files.FileError(
+        f"{path}: not the tower of this architecture (they differ in {', '.join(names[:3])}). "
+        "Delete it and run snakemake again."
+    )
