@@ -10,6 +10,7 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.scoring import score_record
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     names = dict(snakemake.wildcards)

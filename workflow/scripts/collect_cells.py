@@ -3,6 +3,7 @@
 from trap2.report.notes import add_notes
 from trap2.report.tables.rows import CELL_COLUMNS, cell_rows
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     tasks = snakemake.params.tasks

@@ -1,6 +1,7 @@
 """List every file behind a suite's artifacts with its SHA-256, from the records of the jobs."""
 
 from trap2.runtime import files, job, provenance
+from trap2.runtime.script import snakemake
 from trap2.runtime.versions import versions
 
 with job.running(snakemake) as log:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trap2.report import reproduction_page
 from trap2.runtime import files, job, provenance
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     tables = {

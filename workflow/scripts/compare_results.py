@@ -4,6 +4,7 @@ from trap2.report.comparison import NUMBER_COLUMNS, PATTERN_COLUMNS, number_rows
 from trap2.report.comparison_page import comparison_page
 from trap2.report.published import read_published
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.suites.paper import TABLES
 
 with job.running(snakemake) as log:

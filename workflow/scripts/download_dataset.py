@@ -5,6 +5,7 @@ from pathlib import Path
 from trap2.data.catalogue import load_catalogue
 from trap2.data.sources import download
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     config = snakemake.config

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 from trap2.updates.hub_names import export_adapter
 
 with job.running(snakemake) as log:

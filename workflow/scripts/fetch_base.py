@@ -5,6 +5,7 @@ from trap2.models.clip.normalisation import Normalisation
 from trap2.models.clip.tower import tower_tensors
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.runtime.versions import versions
 
 with job.running(snakemake) as log:

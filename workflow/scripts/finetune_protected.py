@@ -2,6 +2,7 @@
 
 from trap2.protection.catalogue import objective_of
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 from trap2.training.finetune import finetune, workflow_arguments
 
 with job.running(snakemake) as log:

@@ -1,6 +1,7 @@
 """Fine-tune an update with the task loss alone."""
 
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 from trap2.training.finetune import finetune, workflow_arguments
 
 with job.running(snakemake) as log:

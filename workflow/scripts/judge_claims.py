@@ -5,6 +5,7 @@ from pathlib import Path
 from trap2.report.claims import COLUMNS, claim_rows, load_claims
 from trap2.report.published import read_published
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     tables = {Path(path).stem: files.read_csv(path) for path in snakemake.input.tables}

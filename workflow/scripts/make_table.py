@@ -3,6 +3,7 @@
 from trap2.report.tables.layouts import LAYOUTS
 from trap2.report.tables.rows import explanation
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

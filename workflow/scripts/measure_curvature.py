@@ -8,6 +8,7 @@ from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import load_tower
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.runtime.seeding import numpy_generator
 from trap2.runtime.versions import versions
 from trap2.updates.stored import load_updates

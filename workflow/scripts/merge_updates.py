@@ -9,7 +9,9 @@ from trap2.evaluation.tasks import Scorer, open_tasks
 from trap2.models.clip.tower import load_tower
 from trap2.runtime import device as devices
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 from trap2.runtime.versions import versions
+from trap2.updates.records import MergeRecord
 from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as log:
@@ -17,14 +19,18 @@ with job.running(snakemake) as log:
     device = devices.device(params.device, snakemake.threads)
     tasks = open_tasks(params.tasks, list(given.data), given.heads, given.references)
     model = load_tower(given.model, params.backbone, device)
-    record = {
-        **{key: names[key] for key in ("suite", "backbone", "release_format", "protection")},
+    record: MergeRecord = {
+        "suite": names["suite"],
+        "backbone": names["backbone"],
+        "release_format": names["release_format"],
+        "protection": names["protection"],
         "protected_task": names["protected"],
         "tasks": params.tasks,
         "seed": params.seed,
         "device": device.type,
         "versions": versions(),
         "notes": notes(given.data),
+        "cells": {},
     }
     search = Search(**params.merging["search"])
     merge_updates(

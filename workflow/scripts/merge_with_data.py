@@ -1,6 +1,7 @@
 """Merge one set of adapters with a sample of every task's images and score the results."""
 
 import time
+from typing import cast
 
 from trap2.data.prepared import notes
 from trap2.evaluation.cells import data_cell
@@ -9,7 +10,9 @@ from trap2.merging.catalogue import data_column
 from trap2.models.clip.tower import load_tower
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.runtime.versions import versions
+from trap2.updates.records import CellRecord
 from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as log:
@@ -20,6 +23,7 @@ with job.running(snakemake) as log:
     tasks = open_tasks(params.tasks, data, snakemake.input.heads, snakemake.input.references)
     scorer = Scorer(model, tasks, params.logit_scale, params.batch_size, device)
     updates = load_updates(snakemake.input.updates, snakemake.input.model)
+    cells: dict[str, CellRecord] = {}
     record = {
         **{key: names[key] for key in ("suite", "backbone", "protection")},
         "release_format": "lora",
@@ -30,7 +34,7 @@ with job.running(snakemake) as log:
         "device": device.type,
         "versions": versions(),
         "notes": notes(data),
-        "cells": {},
+        "cells": cells,
     }
     batches = {
         sampling: [
@@ -49,10 +53,10 @@ with job.running(snakemake) as log:
     for method, options in params.merging["methods"].items():
         for sampling in params.merging["samplings"]:
             column, started = data_column(method, sampling), time.monotonic()
-            cell = data_cell(scorer, batches[sampling], updates, method, options)
-            cell |= {"merge_method": column, "merge_space": "Full"}
-            cell["seconds"] = round(time.monotonic() - started, 2)
-            record["cells"][column] = cell
-            value = cell["normalised_val_accuracy"]
-            log(f"{column}: normalised validation accuracy {value:.2f} %, {cell['seconds']} s")
+            found = data_cell(scorer, batches[sampling], updates, method, options)
+            seconds = round(time.monotonic() - started, 2)
+            facts = {"merge_method": column, "merge_space": "Full", "seconds": seconds}
+            cells[column] = cast(CellRecord, {**found, **facts})
+            value = found["normalised_val_accuracy"]
+            log(f"{column}: normalised validation accuracy {value:.2f} %, {seconds} s")
     files.write_json(snakemake.output.merges, record)

@@ -1,5 +1,6 @@
 """Mix every task's protected adapter with every other task's unprotected one."""
 
+from functools import partial
 from pathlib import Path
 
 from trap2.data.prepared import notes, open_task
@@ -10,7 +11,9 @@ from trap2.models.clip.tower import load_tower
 from trap2.models.scoring import score_record
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.runtime.versions import versions
+from trap2.updates.records import ScoreRecord
 from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as log:
@@ -25,7 +28,7 @@ with job.running(snakemake) as log:
         for paths in (snakemake.input.protected, snakemake.input.unprotected)
     )
 
-    def measure(tasks: dict[str, str]) -> dict[str, dict]:
+    def measure(tasks: dict[str, str]) -> dict[str, ScoreRecord]:
         """The tower's score, as it is now, on the pair's two tasks."""
         return {
             side: score_record(
@@ -47,9 +50,7 @@ with job.running(snakemake) as log:
             if first == second:
                 continue
             names = {"protected": first, "unprotected": second}
-            found = mix_pair(
-                model, protected[first], unprotected[second], lambda tasks=names: measure(tasks)
-            )
+            found = mix_pair(model, protected[first], unprotected[second], partial(measure, names))
             pairs.append({f"{side}_task": task for side, task in names.items()} | found)
             log(f"{first} with {second}: distance {found['distance']:.3f}")
     record = {

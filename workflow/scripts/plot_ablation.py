@@ -5,6 +5,7 @@ from trap2.report.figures.ablation import ablation_figure, ablation_rows
 from trap2.report.figures.points import rounded
 from trap2.report.notes import add_caption_notes, add_notes, run_of
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     record = files.read_json(snakemake.input.sweep)

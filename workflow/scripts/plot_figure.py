@@ -4,6 +4,7 @@ from trap2.report.figures import style
 from trap2.report.figures.given import Given, plotter
 from trap2.report.figures.points import rounded
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     given = {

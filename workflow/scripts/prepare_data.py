@@ -6,6 +6,7 @@ from trap2.data.catalogue import parse_row
 from trap2.data.demo.prepare import prepare_demo
 from trap2.data.preparation import prepare
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     task, resolution = snakemake.wildcards.task, int(snakemake.wildcards.resolution)

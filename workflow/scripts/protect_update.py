@@ -5,6 +5,7 @@ from pathlib import Path
 from trap2.protection.protect import protect
 from trap2.runtime import device as devices
 from trap2.runtime import job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     protect(

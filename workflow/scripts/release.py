@@ -3,6 +3,7 @@
 import sys
 
 from trap2.runtime import files, job, provenance
+from trap2.runtime.script import snakemake
 from trap2.suites import bundle
 
 with job.running(snakemake) as log:

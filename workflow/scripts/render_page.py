@@ -4,6 +4,7 @@ from pathlib import Path
 
 from trap2.report.tables.html import page, table, text
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     source = Path(snakemake.input.artifact)

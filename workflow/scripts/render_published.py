@@ -3,6 +3,7 @@
 from trap2.report.published import published_rows
 from trap2.report.tables.latex import render, zero_shot_averages
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     number = int(snakemake.wildcards.number)

@@ -2,6 +2,7 @@
 
 from trap2.report.tables.latex import render, zero_shot_averages
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     suite, number = snakemake.wildcards.suite, int(snakemake.wildcards.number)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.training.selection import select_lambda
 
 with job.running(snakemake) as log:

@@ -3,13 +3,14 @@
 from trap2.report.notes import add_closing_notes
 from trap2.report.summary import summary
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
-    tables = [files.read_csv(path) for path in (snakemake.input.table1, snakemake.input.table2)]
+    table1, table2 = map(files.read_csv, (snakemake.input.table1, snakemake.input.table2))
     lambdas: dict[str, dict[str, float]] = {}
     for record in map(files.read_json, snakemake.input.trap2):
         lambdas.setdefault(record["backbone"], {})[record["task"]] = record["objective"]["lambda"]
-    text = summary(*tables, lambdas, snakemake.params.places, record["seed"])
-    text = add_closing_notes(text, tables[0])
+    text = summary(table1, table2, lambdas, snakemake.params.places, record["seed"])
+    text = add_closing_notes(text, table1)
     files.write_text(snakemake.output.summary, text)
     log(text)

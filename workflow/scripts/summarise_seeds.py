@@ -2,6 +2,7 @@
 
 from trap2.report.tables.seeds import over_seeds
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     tables = [files.read_csv(path) for path in snakemake.input.tables]

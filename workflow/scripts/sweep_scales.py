@@ -9,6 +9,7 @@ from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import load_tower
 from trap2.runtime import device as devices
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 from trap2.updates.stored import load_update
 
 with job.running(snakemake) as log:
@@ -29,6 +30,6 @@ with job.running(snakemake) as log:
             device=device,
         )
         log(f"{task}: {len(sweeps[task])} scales")
-    record = dict(snakemake.wildcards) | {"sweeps": sweeps}
-    record["notes"] = notes(snakemake.input.data)
+    facts = dict(snakemake.wildcards)
+    record = {**facts, "sweeps": sweeps, "notes": notes(snakemake.input.data)}
     files.write_json(snakemake.output.sweeps, record)

@@ -4,6 +4,7 @@ from trap2.report.figures.points import rounded
 from trap2.report.notes import add_closing_notes, add_notes
 from trap2.report.tables.theorems import degradation_rows, scaling_rows, statement
 from trap2.runtime import files, job
+from trap2.runtime.script import snakemake
 
 with job.running(snakemake) as log:
     records = [files.read_json(path) for path in snakemake.input.curvature]

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-Decorator = Callable[[Function], Function]
-
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -31,7 +29,7 @@ base_option = click.option(
 )
 
 
-def data_option(*, multiple: bool) -> Decorator:
+def data_option(*, multiple: bool) -> Callable[[Function], Function]:
     """``--data``: the prepared folder of a task, or of several."""
     several = " Give it once a task." if multiple else ""
     return click.option(
@@ -44,7 +42,7 @@ def data_option(*, multiple: bool) -> Decorator:
     )
 
 
-def output_folder_option(what: str) -> Decorator:
+def output_folder_option(what: str) -> Callable[[Function], Function]:
     """``--output``: a folder for ``what``."""
     return click.option(
         "--output",
@@ -117,7 +115,7 @@ def chosen_device(name: str, threads: int) -> torch.device:
     return devices.device(name, threads)
 
 
-def updates_option(text: str) -> Decorator:
+def updates_option(text: str) -> Callable[[Function], Function]:
     """``--update``, several times."""
     return click.option("--update", "updates", type=FOLDER, required=True, multiple=True, help=text)
 

@@ -22,7 +22,7 @@ COUNT = click.IntRange(min=1)
 
 # Name of the setting, kind, default and help.  The defaults stand in the library and are only
 # shown here.
-OPTIMISATION: tuple[tuple[str, click.ParamType, float, str], ...] = (
+OPTIMISATION: tuple[tuple[str, click.ParamType[Any], float, str], ...] = (
     ("learning_rate", click.FloatRange(0, 1, min_open=True), 3e-4, "AdamW's peak learning rate."),
     ("steps", COUNT, 100_000, "Optimiser steps at most."),
     ("batch_size", COUNT, 32, "Images a step."),
@@ -33,14 +33,14 @@ OPTIMISATION: tuple[tuple[str, click.ParamType, float, str], ...] = (
 )
 
 
-ADAPTER: tuple[tuple[str, click.ParamType, float, str], ...] = (
+ADAPTER: tuple[tuple[str, click.ParamType[Any], float, str], ...] = (
     ("rank", COUNT, 16, "LoRA rank r."),
     ("alpha", COUNT, 16, "LoRA α; the nominal scale is α / r."),
     ("dropout", click.FloatRange(0, 1, max_open=True), 0.1, "Dropout on the adapter's input."),
 )
 
 
-OBJECTIVE: tuple[tuple[str, click.ParamType, float | str, str], ...] = (
+OBJECTIVE: tuple[tuple[str, click.ParamType[Any], float | str, str], ...] = (
     ("weighting", click.Choice(["1/s", "1/sqrt(s)", "1"]), "1/s", "w(s) of Eq. 8."),
     ("s_min", click.FLOAT, 0.05, "Smallest off-nominal scale."),
     ("s_max", click.FLOAT, 2.0, "Largest off-nominal scale."),
@@ -140,7 +140,9 @@ def train(
     )
 
 
-def _given(group: tuple[tuple[str, Any, Any, str], ...], settings: dict[str, Any]) -> dict:
+def _given(
+    group: tuple[tuple[str, Any, Any, str], ...], settings: dict[str, Any]
+) -> dict[str, Any]:
     return {name: settings[name] for name, *_ in group if settings[name] is not None}
 
 

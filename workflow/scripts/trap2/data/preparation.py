@@ -110,7 +110,8 @@ def _origin(dataset: Dataset, raw: Path) -> dict[str, Any]:
     origin = files.read_json(marker)
     if origin.get("task") != dataset.task:
         raise files.FileError(f"{raw}: holds '{origin.get('task')}', not '{dataset.task}'")
-    return origin
+    found: dict[str, Any] = origin
+    return found
 
 
 def _check_counts(dataset: Dataset, selections: dict[str, splits.Selection], raw: Path) -> None:

@@ -113,7 +113,8 @@ def open_split(folder: str | Path, split: str) -> Split:
 
 def _open_array(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return found
     except FileNotFoundError:
         raise files.FileError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError) as error:

@@ -136,7 +136,8 @@ def _load_mat(path: Path, name: str) -> np.ndarray:
     import scipy.io
 
     try:
-        return scipy.io.loadmat(str(path), squeeze_me=True)[name]
+        found: np.ndarray = scipy.io.loadmat(str(path), squeeze_me=True)[name]
+        return found
     except FileNotFoundError:
         raise files.FileError(f"{path}: this file is missing from the dataset") from None
     except KeyError:

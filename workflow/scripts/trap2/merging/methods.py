@@ -75,7 +75,8 @@ def tsv(layer: EncodedLayer, options: Options) -> Tensor:
 def cart(layer: EncodedLayer, options: Options) -> Tensor:
     add_mean = options["variant"] != "paper"
     if len(layer.shape) < 2:
-        return layer.total() / len(layer.tasks) * add_mean
+        merged: Tensor = layer.total() / len(layer.tasks) * add_mean
+        return merged
     size = options["rank_fraction"] * min(layer.shape)
     rank = max(1, int(size)) if options["variant"] == "cart" else math.ceil(size)
     reduced = layer.reduced()

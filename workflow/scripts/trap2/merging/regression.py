@@ -81,7 +81,8 @@ class GramRegression:
         factor, failed = torch.linalg.cholesky_ex(self.gram)
         diagonal = factor.diagonal()
         if failed or diagonal.min() < _SINGULAR * diagonal.max():
-            return self.weighted @ torch.linalg.pinv(self.gram, hermitian=True)
+            merged: Tensor = self.weighted @ torch.linalg.pinv(self.gram, hermitian=True)
+            return merged
         return torch.cholesky_solve(self.weighted.mT, factor).mT
 
 

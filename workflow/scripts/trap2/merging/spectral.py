@@ -47,7 +47,8 @@ def orthonormal_factor(columns: Tensor, tolerance: float) -> Tensor:
         return columns
     u, sigma, vt = torch.linalg.svd(columns, full_matrices=False)
     kept = sigma > tolerance * sigma[0]
-    return u[:, kept] @ vt[kept]
+    nearest: Tensor = u[:, kept] @ vt[kept]
+    return nearest
 
 
 def tsv(cores: Sequence[LayerUpdate], rank: int, tolerance: float) -> Tensor:
@@ -80,7 +81,8 @@ def tsv_projected(cores: Sequence[LayerUpdate], rank: int, tolerance: float) -> 
     triplets = [thin_svd(core, rank, tolerance) for core in cores]
     basis = torch.linalg.qr(torch.cat([u for u, _, _ in triplets], 1))[0]
     truncated = sum((u * sigma) @ vt for u, sigma, vt in triplets)
-    return basis @ (basis.mT @ truncated)
+    merged: Tensor = basis @ (basis.mT @ truncated)
+    return merged
 
 
 def cart(

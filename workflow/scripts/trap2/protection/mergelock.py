@@ -26,4 +26,5 @@ class RandomMixing:
         mixing = generator.standard_normal((width, width))
         permutation = np.eye(width)[generator.permutation(width)]
         scales = np.maximum(generator.lognormal(0.0, self.log_std, width), self.floor)
-        return mixing @ permutation @ np.diag(scales)
+        found: np.ndarray = mixing @ permutation @ np.diag(scales)
+        return found

@@ -184,7 +184,8 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
     problems = list(_claim_problems(claims))
     if problems:
         raise ConfigurationError(message(str(path), problems))
-    return claims
+    found: list[dict[str, Any]] = claims
+    return found
 
 
 def _claim_problems(claims: list[dict[str, Any]]) -> Iterator[str]:

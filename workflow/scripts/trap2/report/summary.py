@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trap2.report.shapes import Row
+from trap2.report.shapes import Row, Rows
 from trap2.report.tables.columns import numbers
 
 
 def summary(
-    table1: list[Row],
-    table2: list[Row],
+    table1: Rows,
+    table2: Rows,
     lambdas: Mapping[str, Mapping[str, float]],
     places: Mapping[str, str],
     seed: int,

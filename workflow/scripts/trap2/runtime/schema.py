@@ -69,7 +69,8 @@ def checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
     errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.path])
     if errors:
         raise ConfigurationError(message(source, [describe(error) for error in errors]))
-    return _with_defaults(content, schema, schema)
+    found: dict[str, Any] = _with_defaults(content, schema, schema)
+    return found
 
 
 def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

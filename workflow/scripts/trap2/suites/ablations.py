@@ -81,9 +81,13 @@ def is_own(suite: Suite, variant: Variant) -> bool:
     """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
     trap2 = suite["trap2"]
     adapter = _FORMS["LoRA"] | suite["release_formats"]["lora"].get("adapter", {})
-    return trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
+    found: bool = (
+        trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
+    )
+    return found
 
 
 def ablated_tasks(suite: Suite) -> list[str]:
     """The tasks on which the sweeps are trained; the figures' task by default."""
-    return suite["ablations"].get("tasks", [suite["figures"]["task"]])
+    found: list[str] = suite["ablations"].get("tasks", [suite["figures"]["task"]])
+    return found

@@ -231,7 +231,7 @@ class Files:
         """Why a suite has no such table; an empty text where it has one."""
         number = int(w.number)
         reason = artifacts.table_not_applicable(w.suite, self.suites(w.suite), number)
-        if reason is None and not self.backbones(w.suite, artifacts.TABLES[number].release_format):
+        if reason is None and not self.backbones(w.suite, paper.TABLES[number].release_format):
             reason = artifacts.unreleased(w.suite, number)
         return reason or ""
 

@@ -258,7 +258,8 @@ def _alpha(value: Any, path: Path) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 < value < 1e30:
         raise FileError(f"{path}: 'lora_alpha' is {_shown(value)}; it must be a positive number")
-    return value
+    found: float = value
+    return found
 
 
 def _check_dropout(value: Any, path: Path) -> None:

@@ -174,7 +174,8 @@ def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[s
 def _dora(base: torch.Tensor, delta: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
     moved = base + delta
     norm = torch.linalg.vector_norm(moved, dim=1)
-    return (magnitude / norm)[:, None] * moved - base
+    found: torch.Tensor = (magnitude / norm)[:, None] * moved - base
+    return found
 
 
 def _read_configuration(folder: str | Path) -> Configuration:

@@ -163,7 +163,8 @@ class CheckpointUpdate(Mapping[str, torch.Tensor]):
             dtype = torch.promote_types(torch.float32, weight.dtype)
             if origin.dtype != torch.float64:
                 dtype = torch.float32
-            return weight.to(dtype) - origin.to(dtype)
+            found: torch.Tensor = weight.to(dtype) - origin.to(dtype)
+            return found
 
     def __contains__(self, layer: object) -> bool:
         # A Mapping's own test would read the tensor.

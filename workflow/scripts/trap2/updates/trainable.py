@@ -82,9 +82,12 @@ class LoraUpdate:
     def _outputs_scaled(self, s: float) -> Iterator[None]:
         """DoRA's ΔW is not linear in its factors; what it adds to a layer's output is in ΔW."""
 
-        def scale(layer: Any, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+        def scale(
+            layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+        ) -> torch.Tensor:
             base = layer.base_layer(*inputs)
-            return base + s * (output - base)
+            found: torch.Tensor = base + s * (output - base)
+            return found
 
         hooks = [] if s == 1.0 else [m.register_forward_hook(scale) for m in self._layers]
         try:
@@ -95,7 +98,8 @@ class LoraUpdate:
 
     def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
         with self._scaled(s):
-            return self.module(images)
+            found: torch.Tensor = self.module(images)
+            return found
 
     def state(self) -> dict[str, torch.Tensor]:
         from peft import get_peft_model_state_dict
@@ -127,12 +131,14 @@ class FullUpdate:
 
     def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
         if s == 1.0:
-            return self.module(images)
+            nominal: torch.Tensor = self.module(images)
+            return nominal
         scaled = {
             name: self._base[name] + s * (parameter - self._base[name])
             for name, parameter in self.module.named_parameters()
         }
-        return torch.func.functional_call(self.module, scaled, (images,))
+        found: torch.Tensor = torch.func.functional_call(self.module, scaled, (images,))
+        return found
 
     def state(self) -> dict[str, torch.Tensor]:
         return {n: p.detach() for n, p in self.module.named_parameters()}

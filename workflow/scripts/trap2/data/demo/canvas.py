@@ -53,7 +53,8 @@ def smooth_noise(
 def blend(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
     """(H, W, 3) float pixels between two colours; weight (H, W) 0 is ``first``, 1 ``second``."""
     low, high = (np.asarray(rgb, dtype=np.float32) for rgb in (first, second))
-    return low + np.clip(weight, 0, 1)[..., None] * (high - low)
+    found: np.ndarray = low + np.clip(weight, 0, 1)[..., None] * (high - low)
+    return found
 
 
 def to_image(pixels: np.ndarray) -> Image.Image:

@@ -68,7 +68,8 @@ def _bricked(x: Field, y: Field, rng: np.random.Generator) -> Field:
 
 def _marbled(x: Field, y: Field, rng: np.random.Generator) -> Field:
     veins = np.abs(_wave(0.35 * x + 0.9 * smooth_noise(rng, 3, len(x), octaves=3)))
-    return np.clip(1.4 * veins**0.8, 0, 1)
+    found: Field = np.clip(1.4 * veins**0.8, 0, 1)
+    return found
 
 
 def _ringed(x: Field, y: Field, rng: np.random.Generator) -> Field:
@@ -188,7 +189,8 @@ def _stream(rng: np.random.Generator, half_width: float) -> np.ndarray:
     rows = np.arange(LAND, dtype=np.float32)
     bend = rng.uniform(14, 26) * np.sin(rows / rng.uniform(18, 28) + rng.uniform(0, 6))
     middle = LAND / 2 + bend + rng.uniform(-0.15, 0.15) * (rows - LAND / 2)
-    return half_width - np.abs(rows[None, :] - middle[:, None])
+    found: np.ndarray = half_width - np.abs(rows[None, :] - middle[:, None])
+    return found
 
 
 def _river(rng: np.random.Generator, land: Palette) -> Image.Image:

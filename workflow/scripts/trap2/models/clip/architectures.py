@@ -158,7 +158,8 @@ def configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
     problems = list(_problems(found))
     if problems:
         raise ArchitectureError("; ".join(problems[:4]))
-    return found
+    result: dict[str, Any] = found
+    return result
 
 
 def _copied(settings: Mapping[str, Any], *nested: str) -> dict[str, Any]:

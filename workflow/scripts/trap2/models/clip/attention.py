@@ -81,7 +81,8 @@ class SeparateAttention(nn.Module):
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, width) → (batch, heads, tokens, width / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        found: torch.Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return found
 
     def _mask(self, mask: torch.Tensor | None, batch: int) -> torch.Tensor | None:
         if mask is None:

@@ -31,7 +31,8 @@ def tokenizer_for(clip: open_clip.CLIP) -> Tokenizer:
             f"the model has {clip.vocab_size} tokens and CLIP's tokenizer {VOCABULARY}: it was "
             "trained with another one, and no other one is supported"
         )
-    return open_clip.SimpleTokenizer(context_length=clip.context_length)
+    found: Tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
+    return found
 
 
 def prompts(class_name: str, templates: Sequence[str]) -> list[str]:

@@ -60,7 +60,8 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 def _ranks(values: Sequence[float]) -> list[float]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return ((2 * last - counts + 1) / 2)[inverse].tolist()
+    found: list[float] = ((2 * last - counts + 1) / 2)[inverse].tolist()
+    return found
 
 
 def correlation_rows(record: PairsRecord) -> list[TextRow]:

@@ -29,7 +29,8 @@ def page(title: str, body: str) -> str:
 def table(path: str | Path) -> str:
     """A CSV file as an HTML table, digit by digit as it stands there."""
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return rows.to_html(index=False, border=0, justify="left")
+    found: str = rows.to_html(index=False, border=0, justify="left")
+    return found
 
 
 def text(content: str) -> str:
