@@ -63,11 +63,13 @@ class Clone:
         assert run.code == 0, run.output + said
         return run
 
-    def make(self, target: str) -> Run:
+    def make(self, target: str, *variables: str) -> Run:
         """``make target``, which is to work."""
         # In an environment that `make env` has not made, it must not try to make one.
         made = (Path(sys.prefix) / "installed").exists()
-        return self.succeed("make", target, *([] if made else ["-o", ".venv/installed"]))
+        return self.succeed(
+            "make", target, *variables, *([] if made else ["-o", ".venv/installed"])
+        )
 
     def run(self, *targets: str, cores: int = 2) -> Run:
         """Run the configured suite, which is to work."""

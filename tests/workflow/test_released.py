@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
-from clones import copy_of
+from clones import Clone, copy_of
 
 RELEASED = ("suite=smoke", "checkpoints=released")
 TABLES = ("table1.csv", "table2.csv", "cells.csv")
@@ -19,7 +18,7 @@ TRAINING = {
 
 
 def test_nothing_is_trained(reproduced):
-    logs = {path.name for path in (reproduced.folder / "logs/smoke").iterdir()}
+    logs = {path.name for path in (reproduced.folder / "reproduced/logs/smoke").iterdir()}
     assert "merge_updates" in logs
     assert not TRAINING & logs
 
@@ -44,11 +43,28 @@ def test_every_adapter_has_a_card_and_the_protected_ones_a_warning(staged):
 
 def test_released_checkpoints_give_the_bytes_of_training(smoke, reproduced):
     for name in TABLES:
-        path = Path("results") / name
-        assert (reproduced.folder / path).read_bytes() == (smoke.folder / path).read_bytes(), name
-    page = (reproduced.folder / "results/reproduction.md").read_text("utf-8")
+        ours, theirs = reproduced.folder / "reproduced" / name, smoke.folder / "results" / name
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    page = (reproduced.folder / "reproduced/reproduction.md").read_text("utf-8")
     assert "Differences from the released tables: **0**" in page
     assert "3 of 3 tasks as released" in page
+
+
+def test_what_is_trained_and_what_is_reproduced_leave_each_other_alone(staged, tmp_path):
+    both = copy_of(staged, tmp_path / "both")
+    both.make("reproduce")
+    released = Clone(both.folder, RELEASED)
+    assert both.dry_run() == {}
+    assert released.dry_run("all", "reproduced/reproduction.md") == {}
+    for name in TABLES:
+        trained, reproduced = (both.folder / root / name for root in ("results", "reproduced"))
+        assert trained.read_bytes() == reproduced.read_bytes(), name
+    both.make("verify")
+    both.make("verify", "CHECKPOINTS=released")
+    # Asked for under the other name, a file is not taken as it lies there.
+    run = both.snakemake("results/table2.csv", "--cores", "1", "--config", *RELEASED)
+    assert run.code != 0
+    assert "Ask for reproduced/table2.csv" in run.output
 
 
 def test_new_modification_times_rerun_nothing(reproduced, tmp_path):
@@ -64,11 +80,11 @@ def test_a_damaged_released_file_ends_the_run_with_its_name(reproduced, tmp_path
     content = bytearray((damaged.folder / path).read_bytes())
     content[-1] ^= 1
     (damaged.folder / path).write_bytes(content)
-    shutil.rmtree(damaged.folder / "results/smoke/ViT-demo/lora/merges/trap2")
+    shutil.rmtree(damaged.folder / "reproduced/smoke/ViT-demo/lora/merges/trap2")
     # A table that is there would not ask for the merges behind it.
-    for table in ("results/smoke/table2.csv", "results/table2.csv"):
+    for table in ("reproduced/smoke/table2.csv", "reproduced/table2.csv"):
         (damaged.folder / table).unlink()
-    run = damaged.snakemake("results/table2.csv", "--cores", "2", "--config", *RELEASED)
+    run = damaged.snakemake("reproduced/table2.csv", "--cores", "2", "--config", *RELEASED)
     assert run.code != 0
     assert f"{path}: damaged or changed" in run.output
     assert "dvc" in run.output
