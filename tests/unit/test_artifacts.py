@@ -1,10 +1,12 @@
 """The catalogue of tables and figures: each is complete, and each list follows from it."""
 
 import inspect
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from trap2.report.figures.given import Given, plotter
 from trap2.report.tables.layouts import LAYOUTS
 from trap2.suites import artifacts, paper
@@ -55,3 +57,19 @@ def test_every_artifact_is_known_by_name():
 
 def test_a_page_has_a_text():
     assert [name for name, artifact in artifacts.PAGES.items() if not artifact.text] == []
+
+
+def test_claims_can_be_on_every_table_and_figure_and_no_other():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/claims.schema.yaml").read_text("utf-8"))
+    claim = schema["properties"]["claims"]["items"]["properties"]
+    allowed = re.compile(claim["table"]["pattern"])
+    names = [f"{kind}{n}" for kind in ("table", "figure") for n in range(100)]
+    known = {*(f"table{n}" for n in paper.TABLES), *(f"figure{n}" for n in paper.FIGURES)}
+    assert {name for name in names if allowed.match(name)} == known
+
+
+def test_the_page_on_artifacts_has_every_table_and_figure():
+    page = (ROOT / "docs/artifacts.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([0-9, ]+) \|", page, re.M)
+    listed = [int(number) for row in rows for number in row.split(",")]
+    assert listed == [*paper.TABLES, *paper.FIGURES]

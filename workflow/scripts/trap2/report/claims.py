@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.rows import group
@@ -13,6 +13,43 @@ from trap2.runtime.messages import message
 from trap2.runtime.schema import ConfigurationError, checked, read_yaml
 
 Tables = Mapping[str, Rows]
+
+
+Wanted = Mapping[str, str]
+"""Values of columns; ``{column}`` stands for another column's value."""
+
+
+class Test(TypedDict):
+    """The comparison that decides a claim, as ``claims.schema.yaml`` describes it.
+
+    Of ``rows``: ``of``, ``against``, ``by`` and perhaps ``columns``.  Of ``columns``: ``left``, and
+    ``right`` or ``value``; perhaps ``where`` and ``at_most``.
+    """
+
+    kind: Literal["rows", "columns"]
+    relation: str
+    factor: float
+    share: float
+    of: NotRequired[Wanted]
+    against: NotRequired[Wanted]
+    by: NotRequired[list[str]]
+    columns: NotRequired[list[str]]
+    left: NotRequired[list[str]]
+    right: NotRequired[str]
+    value: NotRequired[float]
+    where: NotRequired[Wanted]
+    at_most: NotRequired[Mapping[str, float]]
+
+
+class Claim(TypedDict):
+    """An entry of ``config/claims.yaml``."""
+
+    id: str
+    claim: str
+    source: str
+    table: str
+    tried: Mapping[str, str]
+    test: Test
 
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
@@ -56,7 +93,7 @@ class Verdict:
     reason: str = ""
 
 
-def judge(claim: Mapping[str, Any], tables: Tables) -> Verdict:
+def judge(claim: Claim, tables: Tables) -> Verdict:
     """Put a claim to the test.
 
     Args:
@@ -83,7 +120,7 @@ def judge(claim: Mapping[str, Any], tables: Tables) -> Verdict:
 
 
 def claim_rows(
-    suite: str, claims: Sequence[Mapping[str, Any]], tables: Tables, published: Tables
+    suite: str, claims: Sequence[Claim], tables: Tables, published: Tables
 ) -> list[TextRow]:
     """A row a claim, with the run's verdict and that of the published numbers."""
     rows = []
@@ -100,7 +137,7 @@ def claim_rows(
     return rows
 
 
-def _missing(table: str, test: Mapping[str, Any]) -> str:
+def _missing(table: str, test: Test) -> str:
     wanted = test["of"] if test["kind"] == "rows" else test.get("where", {})
     what = ", ".join(f"{key} {value}" for key, value in wanted.items())
     return f"the run's {table} has no {what}" if what else f"the run's {table} is empty"
@@ -115,9 +152,7 @@ def _table(name: str, tables: Tables) -> Rows:
     return rows
 
 
-def _comparisons(
-    name: str, test: Mapping[str, Any], tables: Tables
-) -> Iterator[tuple[float, float]]:
+def _comparisons(name: str, test: Test, tables: Tables) -> Iterator[tuple[float, float]]:
     rows = _table(name, tables)
     if test["kind"] == "rows":
         yield from _row_comparisons(rows, test, tables)
@@ -130,9 +165,7 @@ def _comparisons(
             yield from ((float(row[column]), right) for column in test["left"])
 
 
-def _row_comparisons(
-    rows: Rows, test: Mapping[str, Any], tables: Tables
-) -> Iterator[tuple[float, float]]:
+def _row_comparisons(rows: Rows, test: Test, tables: Tables) -> Iterator[tuple[float, float]]:
     keys = tuple(test["by"])
     against = {k: v for k, v in test["against"].items() if k not in {"table", "column"}}
     others = _table(test["against"]["table"], tables) if "table" in test["against"] else rows
@@ -162,7 +195,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _fits(row: Row, wanted: Mapping[str, Any]) -> bool:
+def _fits(row: Row, wanted: Wanted) -> bool:
     """Whether a row has the wanted values; ``{column}`` stands for that column's value."""
     for key, value in wanted.items():
         text = str(value)
@@ -173,7 +206,7 @@ def _fits(row: Row, wanted: Mapping[str, Any]) -> bool:
     return True
 
 
-def load_claims(path: str | Path) -> list[dict[str, Any]]:
+def load_claims(path: str | Path) -> list[Claim]:
     """The claims to test, with defaults filled in.
 
     Raises:
@@ -184,11 +217,11 @@ def load_claims(path: str | Path) -> list[dict[str, Any]]:
     problems = list(_claim_problems(claims))
     if problems:
         raise ConfigurationError(message(str(path), problems))
-    found: list[dict[str, Any]] = claims
+    found: list[Claim] = claims
     return found
 
 
-def _claim_problems(claims: list[dict[str, Any]]) -> Iterator[str]:
+def _claim_problems(claims: list[Claim]) -> Iterator[str]:
     needed = {"rows": ("of", "against", "by"), "columns": ("left",)}
     for number, claim in enumerate(claims):
         if claim["id"] in {other["id"] for other in claims[:number]}:
