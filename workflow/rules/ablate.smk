@@ -35,7 +35,7 @@ rule finetune_ablation:
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
         device=config["device"],
-        code=code("finetune_ablation.py"),
+        code=code.model("finetune_ablation.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², {wildcards.setting} = {wildcards.value}"
     script:
@@ -71,7 +71,7 @@ rule merge_ablation:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code("merge_ablation.py"),
+        code=code.task_arithmetic("merge_ablation.py"),
     message:
         "Merge the variants of {wildcards.setting} on {wildcards.backbone}"
     script:

@@ -9,6 +9,7 @@ from trap2.runtime import cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites import ablations, artifacts, backbones, bundle, checks, load, paper
+from trap2.suites.codes import Codes
 from trap2.suites.files import PUBLISHED, UPDATE_FILES, Files, update_patterns
 from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
@@ -50,6 +51,7 @@ if RELEASED:
 
 files = Files(suite_of, config, ancient)
 results = Results(files)
+code = Codes(ROOT / "workflow" / "scripts", suite_of, config)
 parameters = Parameters(suite_of, config, catalogue.load_rows(config.get("catalogue")))
 
 
@@ -79,16 +81,6 @@ def suites_from(source):
     """A pattern of the suites whose data comes from one source."""
     names = "|".join(load.suites_from(source, SUITES))
     return f"({names})(@\\d+)?" if names else "(?!)"
-
-
-def code(*scripts):
-    """A digest of scripts or modules and of the library behind them: a parameter that reruns a rule.
-
-    With released checkpoints, the bundle's content counts as well.
-    """
-    folder = ROOT / "workflow" / "scripts"
-    digest = "-".join(code_digest.code_digest(folder / script) for script in scripts)
-    return f"{digest}-{bundle.digest(config['suite'])}" if RELEASED else digest
 
 
 onstart:

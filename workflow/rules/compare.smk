@@ -43,7 +43,7 @@ rule compare_results:
         # A suite of the paper's datasets has numbers to compare; another one has a pattern.
         numbers=parameters.has_published_numbers,
         families=parameters.families,
-        code=code("compare_results.py"),
+        code=code.titled("compare_results.py"),
     message:
         "Compare the {wildcards.suite} suite with the published numbers"
     script:

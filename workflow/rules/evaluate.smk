@@ -29,7 +29,7 @@ rule sweep_scales:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code("sweep_scales.py"),
+        code=code.task_arithmetic("sweep_scales.py"),
     message:
         "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release_format})"
     script:

@@ -31,7 +31,7 @@ rule finetune_unprotected:
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
         device=config["device"],
-        code=code("finetune_unprotected.py"),
+        code=code.model("finetune_unprotected.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release_format})"
     script:
@@ -75,7 +75,7 @@ rule finetune_protected:
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
         device=config["device"],
-        code=code("finetune_protected.py"),
+        code=code.trained("finetune_protected.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task}, {wildcards.protection}, λ = {wildcards.lambda_text} ({wildcards.release_format})"
     script:

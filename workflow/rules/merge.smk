@@ -38,7 +38,7 @@ rule merge_updates:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code("merge_updates.py"),
+        code=code.merging("merge_updates.py", lambda w: [m for m, _ in parameters.cells(w)]),
     message:
         "Merge on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release_format})"
     script:
@@ -72,7 +72,7 @@ rule merge_with_data:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code("merge_with_data.py"),
+        code=code.merging("merge_with_data.py", lambda w: parameters.data_merging(w)["methods"]),
     message:
         "Merge with data on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected}"
     script:

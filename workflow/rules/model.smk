@@ -30,7 +30,7 @@ rule pretrain_base:
         backbone=parameters.backbone("resolution", "pretraining"),
         tasks=parameters.tasks,
         seed=parameters.seed,
-        code=code("pretrain_base.py"),
+        code=code.model("pretrain_base.py"),
     message:
         "Pretrain the base model {wildcards.backbone} contrastively ({wildcards.suite})"
     script:

@@ -45,7 +45,7 @@ rule render_table:
     params:
         kind=parameters.table_kind,
         seed=parameters.seed,
-        code=code("render_table.py"),
+        code=code.titled("render_table.py"),
     message:
         "Render Table {wildcards.number} of the {wildcards.suite} suite"
     script:
@@ -100,7 +100,7 @@ rule render_published:
         "../../envs/environment.yaml"
     params:
         kind=parameters.table_kind,
-        code=code("render_published.py"),
+        code=code.titled("render_published.py"),
     message:
         "Render the published Table {wildcards.number}"
     script:

@@ -30,7 +30,7 @@ rule measure_curvature:
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
         device=config["device"],
-        code=code("measure_curvature.py"),
+        code=code.model("measure_curvature.py"),
     message:
         "Measure the loss's curvature along {wildcards.protection} updates on {wildcards.backbone}"
     script:
@@ -51,7 +51,7 @@ rule tabulate_theorems:
     conda:
         "../../envs/environment.yaml"
     params:
-        code=code("tabulate_theorems.py"),
+        code=code.titled("tabulate_theorems.py"),
     message:
         "Tabulate Theorems A.2 and A.4 on the {wildcards.suite} suite"
     script:

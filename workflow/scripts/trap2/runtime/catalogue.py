@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -147,6 +148,7 @@ class Catalogue(Mapping[str, E], Generic[E]):
         self._names = re.compile(names)
         self._reserved = frozenset(reserved)
         self._entries: dict[str, E] = {}
+        self._places: dict[str, tuple[str, int]] = {}
 
     def add(self, entry: E) -> E:
         """Add an entry.
@@ -165,7 +167,16 @@ class Catalogue(Mapping[str, E], Generic[E]):
         if name.casefold() in taken:
             raise CatalogueError(f"the name {name!r} of a {self.kind} is taken; choose another")
         self._entries[name] = entry
+        self._places[name] = _place()
         return entry
+
+    def place(self, name: str) -> tuple[str, int]:
+        """The file and the line where an entry was added, for its code's digest.
+
+        Raises:
+            UnknownEntry: there is no such entry.
+        """
+        return self._places[self[name].name]
 
     def __getitem__(self, name: str) -> E:
         try:
@@ -184,3 +195,11 @@ class Catalogue(Mapping[str, E], Generic[E]):
         close = difflib.get_close_matches(str(name).casefold(), known, n=1)
         hint = f". Did you mean {known[close[0]]}?" if close else ""
         return f"unknown {self.kind} {name!r}; known: {', '.join(self) or 'none'}{hint}"
+
+
+def _place() -> tuple[str, int]:
+    """The statement of a file's top level that is running."""
+    frame = sys._getframe()
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno

@@ -1,0 +1,86 @@
+"""The code behind a job, as a parameter of its rule: an edit reruns what uses it, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trap2.merging.catalogue import METHODS
+from trap2.models.families import FAMILIES, family_of
+from trap2.protection.catalogue import PROTECTIONS
+from trap2.runtime.catalogue import Catalogue
+from trap2.runtime.code_digest import code_digest, entry_digest
+from trap2.suites import bundle
+from trap2.suites.files import Suites, Wildcards
+
+Entry = tuple[Catalogue[Any], str]
+"""An entry of a catalogue by its name."""
+
+Value = Callable[[Wildcards], str]
+
+
+class Codes:
+    """Digests of scripts with the library behind them.
+
+    Args:
+        scripts: the folder of the workflow's scripts.
+        suites: gives a suite's settings.
+        config: the workflow's checked configuration.
+    """
+
+    def __init__(self, scripts: Path, suites: Suites, config: Mapping[str, Any]) -> None:
+        self.scripts = scripts
+        self.suites = suites
+        self.config = config
+
+    def __call__(self, *scripts: str, entries: Iterable[Entry] = ()) -> str:
+        """The digest of scripts or modules, of the library behind them and of entries.
+
+        With released checkpoints, the bundle's content counts as well.
+
+        Args:
+            scripts: names in the folder of scripts.
+            entries: those of the catalogues' that the job uses.
+        """
+        digests = [code_digest(self.scripts / script) for script in scripts]
+        digests += [_entry(entry) for entry in entries]
+        if self.config["checkpoints"] == "released":
+            digests.append(bundle.digest(self.config["suite"]))
+        return "-".join(digests)
+
+    def model(self, script: str) -> Value:
+        """A script that asks for the family of its backbone."""
+        return lambda w: self(script, entries=[self._family(w)])
+
+    def trained(self, script: str) -> Value:
+        """A script that trains with the protection of its job."""
+        return lambda w: self(script, entries=[self._family(w), (PROTECTIONS, w.protection)])
+
+    def protected(self, script: str) -> Value:
+        """A script that applies the protection of its job."""
+        return lambda w: self(script, entries=[(PROTECTIONS, w.protection)])
+
+    def merging(self, script: str, methods: Callable[[Wildcards], Iterable[str]]) -> Value:
+        """A script that merges by some methods, and may ask for the family of its backbone."""
+        return lambda w: self(
+            script, entries=[self._family(w), *((METHODS, name) for name in methods(w))]
+        )
+
+    def task_arithmetic(self, script: str) -> str:
+        """A script that adds updates up."""
+        return self(script, entries=[(METHODS, "TA")])
+
+    def titled(self, script: str) -> str:
+        """A script that calls the configured suite's protections by their titles."""
+        names = self.suites(self.config["suite"])["protections"]
+        return self(script, entries=[(PROTECTIONS, name) for name in names])
+
+    def _family(self, w: Wildcards) -> Entry:
+        backbone = self.suites(w.suite)["backbones"][w.backbone]
+        return FAMILIES, family_of(backbone["architecture"])
+
+
+def _entry(entry: Entry) -> str:
+    catalogue, name = entry
+    return entry_digest(*catalogue.place(name))
