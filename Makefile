@@ -84,4 +84,4 @@ lint: env
 	$(BIN)/snakemake --lint
 
 clean:
-	rm -rf results reproduced logs
+	rm -rf results reproduced logs debug

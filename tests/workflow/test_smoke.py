@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 
 import open_clip
 import pytest
@@ -99,6 +100,26 @@ def test_a_second_run_does_nothing(smoke):
     assert smoke.dry_run() == {}
 
 
+def test_debugging_opens_a_job_as_it_ran_and_touches_no_result(edited):
+    results = edited.folder / "results"
+    before = {p: p.read_bytes() for p in results.rglob("*") if p.is_file()}
+    target = "results/smoke/ViT-demo/lora/signs/trap2/update.json"
+    record = "results/smoke/ViT-demo/lora/signs/trap2/provenance/adapter_model.safetensors.json"
+    shown = (
+        "import json; from trap2.runtime.debug import find_job; "
+        f"job = find_job({target!r}, ['suite=smoke']); job.run(); "
+        "print(json.dumps({'rule': job.snakemake.rule, 'params': dict(job.snakemake.params), "
+        "'wildcards': dict(job.snakemake.wildcards)}))"
+    )
+    command = ("env", "PYTHONPATH=workflow/scripts", sys.executable, "-c", shown)
+    said = json.loads(edited.succeed(*command).output.splitlines()[-1])
+    ran = json.loads((edited.folder / record).read_text("utf-8"))
+    assert said == {key: ran[key] for key in ("rule", "params", "wildcards")}
+    assert {p: p.read_bytes() for p in results.rglob("*") if p.is_file()} == before
+    made = (edited.folder / "debug" / target).read_bytes()
+    assert made == (edited.folder / target).read_bytes()
+
+
 def test_folder_order_cores_locale_and_time_zone_change_no_byte(smoke, clone, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setenv("TZ", "Asia/Kolkata")
@@ -150,7 +171,7 @@ def test_an_edited_comment_reruns_nothing(edited):
     assert edited.dry_run() == {}
 
 
-SCRIPTS = ("finetune_trap2.py", "merge_updates.py", "prepare_data.py", "build_head.py")
+SCRIPTS = ("merge_updates.py", "prepare_data.py", "build_head.py")
 
 
 def comment(clone) -> None:

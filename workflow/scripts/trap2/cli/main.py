@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from trap2.cli.debug import debug
 from trap2.cli.evaluate import evaluate
 from trap2.cli.merge import merge
 from trap2.cli.protect import protect
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for _command in (train, protect, merge, evaluate, search):
+for _command in (train, protect, merge, evaluate, search, debug):
     main.add_command(_command)
