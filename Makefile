@@ -23,7 +23,8 @@ help:
 	@echo "                    more, 25 minutes after make demo; CHECKPOINTS=released trains nothing, 10"
 	@echo "make report         all of these in one HTML file that opens offline, results/report.html;"
 	@echo "                    makes them first"
-	@echo "make verify         check every file behind the results against its recorded SHA-256"
+	@echo "make verify         check every file behind the results against its recorded SHA-256;"
+	@echo "                    AGAINST=FILE also against a manifest that was kept elsewhere"
 	@echo "make test           run the tests; 25 minutes on two cores"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
 	@echo "make benchmark      time merging and loading against the plain way of doing them"
@@ -65,6 +66,7 @@ reproduce: env
 verify: env
 	$(BIN)/snakemake --cores 1 --quiet all \
 	  $(if $(filter released,$(CHECKPOINTS)),--config checkpoints=released) -- verify
+	$(if $(AGAINST),$(BIN)/trap2 verify --against $(AGAINST))
 
 test: env
 	$(BIN)/python -m pytest

@@ -61,7 +61,12 @@ def test_summary_says_whose_numbers_they_are():
         for name, value in (("zero-shot", "40"), ("fine-tuned", "80"), ("trap2", "76"))
     ]
     text = summary(
-        table1, merging_rows(MERGES, ["TA-Full"]), LAMBDAS, {"results/table1.csv": "alone"}, 0
+        table1,
+        merging_rows(MERGES, ["TA-Full"]),
+        LAMBDAS,
+        {"results/table1.csv": "alone"},
+        0,
+        "ab12",
     )
     assert "suite, seed 0:" in text
     assert "not the paper's" in text
@@ -69,6 +74,7 @@ def test_summary_says_whose_numbers_they_are():
     assert "lower in 1 of 1 columns" in text
     assert "loses 64 %" in text
     assert "λ of TRAP²:    a 0.05, b 0.1" in text
+    assert text.endswith("SHA-256 of results/manifest.json: ab12\n")
 
 
 def test_summary_leaves_notes_out_of_the_numbers():
@@ -78,7 +84,7 @@ def test_summary_leaves_notes_out_of_the_numbers():
     ]
     table2 = [row | {"notes": "Read this."} for row in merging_rows(MERGES, ["TA-Full"])]
     assert "lower in 1 of 1 columns" in summary(
-        table1, table2, LAMBDAS, {"results/table1.csv": "alone"}, 0
+        table1, table2, LAMBDAS, {"results/table1.csv": "alone"}, 0, "ab12"
     )
 
 

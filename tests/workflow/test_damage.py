@@ -6,7 +6,10 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +166,45 @@ def test_verify_says_what_does_not_match(smoke, tmp_path):
     assert verified.code != 0
     assert f"{KINDS['labels'][0]}: damaged or changed" in verified.output
     assert "results/table2.csv: damaged or changed" in verified.output
+
+
+def remedy_of(said: str, path: str) -> list[str]:
+    """The commands that ``verify`` prints for a file."""
+    (line,) = [line for line in said.splitlines() if line.startswith(f"{path}: ")]
+    return line.rsplit("again: ", 1)[1].removesuffix(".").split("; ")
+
+
+@pytest.mark.parametrize("what", ["deleted", "damaged"])
+def test_the_command_that_verify_prints_brings_a_file_back_and_nothing_else(smoke, tmp_path, what):
+    run = copy_of(smoke, tmp_path / "clone")
+    path = f"{RESULTS}/ViT-demo/tower.safetensors"
+    tower = run.folder / path
+    before = tower.read_bytes()
+    if what == "deleted":
+        tower.unlink()
+    else:
+        flip_a_bit(tower, tower, random.Random(0))
+    verified = run.snakemake("verify", "--cores", "1", "--config", *run.settings)
+    assert verified.code != 0
+    remove, make = remedy_of(verified.output, path)
+    run.succeed(*remove.split())
+    made = run.succeed(sys.executable, "-m", *make.split())
+    assert re.findall(r"^rule (\w+):", made.output, re.M) == ["pretrain_base"]
+    assert tower.read_bytes() == before
+    assert run.dry_run() == {}
+    assert "are as recorded" in run.run("verify", cores=1).output
+
+
+def test_results_of_the_future_end_a_run_and_the_command_that_it_prints_mends_them(smoke, tmp_path):
+    run = copy_of(smoke, tmp_path / "clone")
+    path = run.folder / f"{RESULTS}/ViT-demo/tower.safetensors"
+    tomorrow = time.time() + 86400
+    os.utime(path, (tomorrow, tomorrow))
+    refused = run.snakemake("--cores", "1", "--config", *run.settings)
+    assert refused.code != 0
+    assert "tower.safetensors" in refused.output
+    assert path.exists()
+    command = refused.output.strip().splitlines()[-1].strip()
+    run.succeed("sh", "-c", command)
+    # Its content is what the jobs behind it have read.
+    assert run.dry_run() == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trap2.data import catalogue
 from trap2.protection import catalogue as protections
-from trap2.runtime import cluster, code_digest, failures
+from trap2.runtime import clock, cluster, code_digest, failures
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites import ablations, artifacts, backbones, bundle, checks, load, paper
@@ -15,6 +15,11 @@ from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
 
 code_digest.lend_to_jobs()
+if workflow.is_main_process:
+    try:
+        clock.refuse_future_files(["results", "reproduced"])
+    except clock.Trap2Error as error:
+        sys.exit(str(error))
 SUITES = ROOT / "config" / "suites"
 _suites = {}
 

@@ -112,6 +112,8 @@ rule summarise_results:
     input:
         table1="<results>/{suite}/table1.csv",
         table2="<results>/{suite}/table2.csv",
+        # Its digest, in the summary, is what a reader can keep.
+        manifest="<results>/{suite}/manifest.json",
         trap2=files.trap2_records,
     output:
         summary="<results>/{suite}/summary.txt",

@@ -10,7 +10,9 @@ with job.running(snakemake) as log:
     lambdas: dict[str, dict[str, float]] = {}
     for record in map(files.read_json, snakemake.input.trap2):
         lambdas.setdefault(record["backbone"], {})[record["task"]] = record["objective"]["lambda"]
-    text = summary(table1, table2, lambdas, snakemake.params.places, record["seed"])
+    manifest = files.sha256(snakemake.input.manifest)
+    places, seed = snakemake.params.places, record["seed"]
+    text = summary(table1, table2, lambdas, places, seed, manifest)
     text = add_closing_notes(text, table1)
     files.write_text(snakemake.output.summary, text)
     log(text)

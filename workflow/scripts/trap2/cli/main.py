@@ -12,6 +12,7 @@ from trap2.cli.merge import merge
 from trap2.cli.protect import protect
 from trap2.cli.search import search
 from trap2.cli.train import train
+from trap2.cli.verify import verify
 from trap2.runtime.interruption import Interrupted
 
 
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for _command in (train, protect, merge, evaluate, search, debug):
+for _command in (train, protect, merge, evaluate, search, verify, debug):
     main.add_command(_command)

@@ -14,6 +14,7 @@ def summary(
     lambdas: Mapping[str, Mapping[str, float]],
     places: Mapping[str, str],
     seed: int,
+    manifest: str,
 ) -> str:
     """What Tables 1 and 2 say about each backbone, and where the artifacts are.
 
@@ -23,6 +24,7 @@ def summary(
         lambdas: the chosen λ by backbone and task.
         places: what each artifact shows, by path.
         seed: the run's.
+        manifest: the SHA-256 of the run's manifest.
     """
     suite = table1[0]["suite"]
     lines = [f"The {suite} suite, seed {seed}: test accuracy in percent, mean over its tasks."]
@@ -37,6 +39,7 @@ def summary(
     lines += ["", "Where it is:"]
     width = max(map(len, places))
     lines += [f"  {path:<{width}}  {what}" for path, what in places.items()]
+    lines += ["", f"SHA-256 of results/manifest.json: {manifest}"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,11 +9,12 @@ it instead of entering a result.  A released file is compared with the bundle's 
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trap2.runtime import files
+from trap2.runtime import dvc, files
 from trap2.runtime.versions import versions
 
 FOLDER = "provenance"
@@ -23,6 +24,8 @@ BUNDLE = Path("data")
 
 
 MANIFEST = "manifest.json"
+REPRODUCED = "reproduced"
+"""The root of what is made from released checkpoints."""
 
 
 AGAIN = "run snakemake without a target, which brings all tables and the manifest up to date"
@@ -80,17 +83,22 @@ def check_inputs(paths: Iterable[str]) -> dict[str, str]:
 
 def mismatch(path: str, found: str, known: str | None) -> str:
     """What is wrong with a file whose digest is not the recorded one, and what to do."""
-    remedy = (
-        "Get it again: dvc checkout --force, or dvc pull"
-        if Path(path).parts[0] == str(BUNDLE)
-        else "Delete it and run snakemake again"
-    )
     if known is None:
-        return f"{path}: the records beside it speak of other files. {remedy}."
+        return f"{path}: the records beside it speak of other files. {remedy(path)}."
     return (
         f"{path}: damaged or changed after it was made: its SHA-256 is {found[:12]}…, recorded "
-        f"is {known[:12]}…. {remedy}."
+        f"is {known[:12]}…. {remedy(path)}."
     )
+
+
+def remedy(path: str) -> str:
+    """How to get a file back that is missing or is not what was made."""
+    if Path(path).parts[0] == str(BUNDLE):
+        return "Get it again: dvc checkout --force, or dvc pull"
+    # By its name: for a run that needs nothing else, Snakemake does not make what lies behind it.
+    name = shlex.quote(path)
+    released = " --config checkpoints=released" if Path(path).parts[0] == REPRODUCED else ""
+    return f"Delete it and run snakemake again: rm -f {name}; snakemake --cores 2 {name}{released}"
 
 
 def recorded(folder: Path) -> dict[str, str]:
@@ -100,7 +108,9 @@ def recorded(folder: Path) -> dict[str, str]:
         FileError: a record is damaged.
     """
     if len(folder.parts) > 1 and folder.parts[0] == str(BUNDLE):
-        manifest = files.read_json(manifest_path(folder.parts[1]))
+        path = manifest_path(folder.parts[1])
+        dvc.check(path, BUNDLE)
+        manifest = files.read_json(path)
         return {str(BUNDLE / name): digest for name, digest in manifest["files"].items()}
     digests: dict[str, str] = {}
     for path in sorted((folder / FOLDER).glob("*.json")):
@@ -167,7 +177,7 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             digest = files.sha256(path)
         except (OSError, files.FileError) as error:
             why = getattr(error, "strerror", None) or error
-            yield f"{path}: cannot be read ({why}). Run snakemake again."
+            yield f"{path}: cannot be read ({why}). {remedy(path)}."
             continue
         if digest != entry["sha256"]:
             if _is_as_made(path, digest):
@@ -178,8 +188,7 @@ def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             if manifest[source]["sha256"] != used:
                 yield (
                     f"{path}: was made from another {source} (SHA-256 {used[:12]}…) than the one "
-                    f"on record ({manifest[source]['sha256'][:12]}…). Delete it and run "
-                    "snakemake again."
+                    f"on record ({manifest[source]['sha256'][:12]}…). {remedy(path)}."
                 )
 
 

@@ -67,7 +67,11 @@ ARTIFACTS: dict[str, Artifact] = {
     **{f"table{number}": _table(number, table) for number, table in TABLES.items()},
     "cells": Artifact(("csv",), plain=("csv",), brief="every single merge, task by task"),
     **{f"figure{number}": _figure(number, figure) for number, figure in FIGURES.items()},
-    "summary": Artifact(("txt",), plain=("txt",)),
+    "summary": Artifact(
+        *(("txt",), CLAIMS, "The run in a few lines"),
+        "What Tables 1 and 2 show, and the SHA-256 of the run's manifest.",
+        plain=("txt",),
+    ),
     "theorem2": Artifact(
         *(("csv",), THEORY, "Theorem A.2"),
         "Bounds of Theorem A.2 beside the measured increase of the test loss, in nats.",

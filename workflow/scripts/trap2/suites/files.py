@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from trap2.models.families import family_of
 from trap2.protection.catalogue import not_applicable, post_hoc_protections
 from trap2.runtime.files import FileError
+from trap2.runtime.provenance import REPRODUCED
 from trap2.suites import ablations, artifacts, bundle, paper
 from trap2.suites.suite import lambdas_of, merged_protections_of, protections_of
 
@@ -23,7 +24,7 @@ Suites = Callable[[str], Suite]
 """The checked settings of a suite, by its name; ``demo@2`` has the demo's."""
 
 
-ROOTS = {"train": "results", "released": "reproduced"}
+ROOTS = {"train": "results", "released": REPRODUCED}
 """The folder of a run's results, by where its checkpoints come from."""
 
 

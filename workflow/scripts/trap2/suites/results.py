@@ -54,7 +54,8 @@ class Results:
 
     def manifested(self, w: Wildcards) -> list[str]:
         """The artifacts that a manifest lists; that of all artifacts is made last."""
-        names = self.plain()
+        # The summary holds the manifest's digest.
+        names = [name for name in self.plain() if name != "summary.txt"]
         if w.manifest == "manifest_all":
             names = [*self.all(w.suite), "manifest.json"]
         return [f"{self.files.root}/{w.suite}/{name}" for name in names]
@@ -128,7 +129,8 @@ class Results:
     def tables_to_release(self, w: Wildcards) -> list[str]:
         """The configured suite's tables that go with its checkpoints."""
         return [
-            f"{self.files.root}/{self.files.config['suite']}/{name}" for name in REFERENCE_TABLES
+            f"{self.files.root}/{self.files.config['suite']}/{name}"
+            for name in (*REFERENCE_TABLES, "manifest.json")
         ]
 
     def splits(self, w: Wildcards) -> list[str]:
