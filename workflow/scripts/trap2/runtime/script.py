@@ -73,6 +73,10 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        if name == "snakemake":
-            return sys.modules["__main__"].snakemake
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name != "snakemake":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if not hasattr(sys.modules["__main__"], name):
+            raise ImportError(
+                "a script is started by Snakemake: ask for a file that its rule makes"
+            )
+        return sys.modules["__main__"].snakemake
