@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,11 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 from trap2.protection.trap2 import Trap2
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
 from trap2.training.trainer import Optimisation
 from trap2.updates.adapters import ADAPTER_FILES, AdapterSettings
-from trap2.updates.stored import load_update
+from trap2.updates.stored import BASE_KEY, base_sha256, check_base, load_update
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -60,7 +62,8 @@ def own(tmp_path_factory) -> Path:
         for parameter in adapter.parameters():
             parameter.data.normal_(0, 0.1)
         adapter.save(root / "updates" / task)
-        record = {"task": task, "val": {"accuracy": 25.0}}
+        digest = base_sha256(root / "vit/tower.safetensors")
+        record = {"task": task, "val": {"accuracy": 25.0}, BASE_KEY: digest}
         files.write_json(root / "updates" / task / "update.json", record)
     moved = vision_tower(build_clip(ARCHITECTURE))
     moved.load_state_dict(tower.state_dict())
@@ -217,6 +220,13 @@ PETS = "--data data/pets/16"
 PROTECT = f"protect {PETS} --update updates/pets"
 MERGE = "merge --output new --update"
 TRAIN = f"train {PETS} --output new"
+SEARCH = f"search {PETS} --update updates/pets --method TA --output new"
+HEADS = {
+    "dogs": torch.full((5, 12), float("nan")),
+    "cats": torch.ones(5, 12, dtype=torch.int64),
+    "birds": torch.ones(5, 12),
+    "fish": torch.ones(5, 13),
+}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +236,10 @@ TRAIN = f"train {PETS} --output new"
         ("evaluate --data data/nosuch", "Directory 'data/nosuch' does not exist"),
         ("evaluate --data other/cars/16", "cars.safetensors: no such file. The task is named"),
         ("evaluate --data other/pets/24", "24 pixels wide; vit takes 16"),
-        (f"evaluate {PETS} --update data", "adapter_config.json: no such file"),
+        (
+            f"evaluate {PETS} --update data",
+            "data: no update; expected adapter_model.safetensors with",
+        ),
         (f"evaluate {PETS} --scale 2", "--scale: only with --update"),
         (f"evaluate {PETS} --device cuda", "no GPU is visible to PyTorch here; use auto or cpu"),
         (f"{MERGE} updates/pets --method TIS", "unknown merging method 'TIS'; known: WA, TA, TIES"),
@@ -241,6 +254,20 @@ TRAIN = f"train {PETS} --output new"
             "it merges in the Full space only, not in Core",
         ),
         (f"{MERGE} data --method TA", "data: no update"),
+        (f"{MERGE} updates/pets --method TA --coefficient nan", "s = nan: must be a number from"),
+        (f"{MERGE} updates/pets --method TA --coefficient 1e30", "s = 1e+30: must be a number"),
+        (f"evaluate {PETS} --update updates/pets --scale nan", "s = nan: must be a number from"),
+        (f"evaluate {PETS} --update updates/pets --scale inf", "s = inf: must be a number from"),
+        (f"{SEARCH} --maximum 1e9", "a grid of 1e+10 values; at most 100000 are searched"),
+        (f"{SEARCH} --reference updates/failed", "'val.accuracy' is 0; normalised accuracy"),
+        (f"{SEARCH} --reference updates/strange", "'val' a mapping"),
+        (f"{MERGE} updates/others --method TA", "the update was made on another base"),
+        (f"evaluate {PETS} --update updates/others", "the update was made on another base"),
+        (f"protect {PETS} --update updates/others --defense params-refit --output new", "another"),
+        ("evaluate --data other/dogs/16", "the head is torch.float32, or holds NaN or infinity"),
+        ("evaluate --data other/cats/16", "the head is torch.int64"),
+        ("evaluate --data other/birds/16", "a head of 5 classes and 1 images with labels [7]"),
+        ("evaluate --data other/fish/16", "the head takes 13 features, the model gives 12"),
         (f"{PROTECT} --defense params --output new", "PaRaMS (params) transforms whole checkpoint"),
         (f"{PROTECT} --defense params-refit --output updates/pets", "holds an update already"),
         (
@@ -266,14 +293,45 @@ def test_a_mistake_is_said_in_one_line(own, monkeypatch, command, message):
     for task, size in (("cars", 16), ("pets", 24)):
         images = np.zeros((1, 3, size, size), dtype=np.uint8)
         write_split(own / f"other/{task}/{size}", "test", images, np.zeros(1, dtype=np.int64))
+    for task, head in HEADS.items():
+        write_head(own / f"vit/heads/{task}.safetensors", head, ["x"])
+        label = np.full(1, 7 if task == "birds" else 0, dtype=np.int64)
+        images = np.zeros((1, 3, 16, 16), dtype=np.uint8)
+        write_split(own / f"other/{task}/16", "test", images, label)
     record = {"task": "pets", "protection": "trap2", "val": {}}
     files.write_json(own / "updates/guarded/update.json", record)
+    files.write_json(own / "updates/failed/update.json", record | {"val": {"accuracy": 0}})
+    files.write_json(own / "updates/strange/update.json", record | {"val": []})
+    others = {"task": "pets", "val": {"accuracy": 25.0}, BASE_KEY: "0" * 64}
+    shutil.copytree(own / "updates/pets", own / "updates/others", dirs_exist_ok=True)
+    files.write_json(own / "updates/others/update.json", others)
     result = run(own, *command.split())
     assert result.exit_code != 0
     assert message in result.output
     assert isinstance(result.exception, SystemExit)
     assert len([line for line in result.output.splitlines() if "Error" in line]) == 1
     assert not (own / "new").exists()
+
+
+def test_where_the_base_of_an_update_is_not_known_it_is_said(own, tmp_path):
+    shutil.copytree(own / "updates/pets", tmp_path / "pets")
+    (tmp_path / "pets/update.json").unlink()
+    evaluated = run(own, "evaluate", "--data", own / "data/pets/16", "--update", tmp_path / "pets")
+    said = f"note: {tmp_path / 'pets'} does not say which base it was made on"
+    assert said in evaluated.stderr
+    merge = ("merge", "--update", tmp_path / "pets", "--method", "TA", "--output", tmp_path / "new")
+    assert said in run(own, *merge).stderr
+    assert check_base(tmp_path / "new", own / "vit/tower.safetensors")
+
+
+def test_a_fault_of_the_program_keeps_its_trace(own, monkeypatch):
+    def fault(*_: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("trap2.models.clip.heads.read_head", fault)
+    result = run(own, "evaluate", "--data", own / "data/pets/16")
+    assert isinstance(result.exception, ValueError)
+    assert not isinstance(result.exception, Trap2Error)
 
 
 def test_the_shown_defaults_are_the_librarys():

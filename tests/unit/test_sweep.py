@@ -71,12 +71,12 @@ def test_update_of_another_base() -> None:
 
 
 def test_grid_is_exact_decimals() -> None:
-    grid = coefficient_grid(0.1, 10.0)
+    grid = list(coefficient_grid(0.1, 10.0))
     assert len(grid) == 100
     assert [repr(s) for s in grid[:3]] == ["0.1", "0.2", "0.3"]
     assert repr(grid[-1]) == "10.0"
     assert all(repr(s) == f"{k / 10:.1f}" for k, s in enumerate(grid, 1))
-    assert coefficient_grid(0.3, 1.0) == [0.3, 0.6, 0.9]
+    assert list(coefficient_grid(0.3, 1.0)) == [0.3, 0.6, 0.9]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,9 @@ def test_grid_is_exact_decimals() -> None:
         (0.0, 1.0, "step = 0.0: must be a positive number"),
         (0.1, math.inf, "maximum = inf"),
         (2.0, 1.0, "the grid is empty"),
+        (0.1, 1e9, r"a grid of 1e\+10 values; at most 100000"),
+        (5e-324, 1e300, "a grid of inf values"),
+        (math.nan, 1.0, "step = nan: must be a positive number"),
     ],
 )
 def test_grid_refuses(step: float, maximum: float, message: str) -> None:
@@ -101,7 +104,7 @@ def test_stops_after_patience_values_without_improvement() -> None:
 
     found = search_coefficient(evaluate, step=0.1, maximum=10.0, patience=10)
     assert (found.coefficient, found.value) == (2.0, 0.0)
-    assert seen == coefficient_grid(0.1, 3.0)
+    assert seen == list(coefficient_grid(0.1, 3.0))
     assert found.trace == tuple((s, -abs(s - 2.0)) for s in seen)
 
 
@@ -133,7 +136,7 @@ def test_search_refuses_nan_and_zero_patience() -> None:
 @given(st.lists(st.integers(0, 5), min_size=30, max_size=30), st.integers(1, 12))
 def test_search_against_the_definition(values: list[int], patience: int) -> None:
     """The first maximum among what an exhaustive reading of the rule evaluates."""
-    grid = coefficient_grid(0.1, 3.0)
+    grid = list(coefficient_grid(0.1, 3.0))
     table = dict(zip(grid, map(float, values), strict=True))
     stop = next(
         (

@@ -65,7 +65,7 @@ def evaluate(
       trap2 evaluate --base results/demo/ViT-demo --data results/demo/data/digits/32 \\
         --update results/demo/ViT-demo/lora/digits/trap2 --scale 0.5 --scale 1 --scale 1.5
     """
-    from trap2.cli.inputs import Base, digests
+    from trap2.cli.inputs import Base, digests, load
     from trap2.data.prepared import open_task
     from trap2.evaluation.scale_sweep import sweep_scale
     from trap2.models.clip.classifier import score
@@ -74,7 +74,6 @@ def evaluate(
     from trap2.models.scoring import score_record
     from trap2.runtime import files
     from trap2.updates.records import ScoreRecord
-    from trap2.updates.stored import load_update
 
     if scales and update is None:
         raise click.UsageError("--scale: only with --update; the base model has no scale")
@@ -89,7 +88,7 @@ def evaluate(
     if update is None:
         scores = [score_record(score(model, head, logit_scale, images, **how))]
     else:
-        delta = load_update(update, base_model.weights)
+        delta = load(update, base_model)
         scores = sweep_scale(
             model, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
         )

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from trap2.data.prepared import open_split, split_files
 from trap2.models.clip.architectures import ArchitectureError, configuration, image_size
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
+from trap2.updates.delta import Update
+from trap2.updates.stored import load_update, recorded_base, release_format
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,21 @@ class Base:
         return image_size(configuration(self.backbone["architecture"]))
 
 
-def release_of(folder: Path) -> str:
-    """The release format of an update: ``full`` or ``lora``.
+def load(folder: Path, base: Base) -> Update:
+    """An update of a base; says so where the update does not tell which base it was made on.
 
     Raises:
-        FileError: the folder holds no update.
+        FileError: the folder holds no update that can be read.
+        UpdateError: it is one of another base.
     """
-    if (folder / CHECKPOINT_FILE).exists():
-        return "full"
-    if (folder / ADAPTER_FILES[0]).exists():
-        return "lora"
-    raise files.FileError(
-        f"{folder}: no update; expected {ADAPTER_FILES[0]} with {ADAPTER_FILES[1]} "
-        f"(an adapter) or {CHECKPOINT_FILE} (a whole checkpoint)."
-    )
+    update = load_update(folder, base.weights)
+    if recorded_base(folder) is None:
+        click.echo(
+            f"note: {folder} does not say which base it was made on; that it is {base.folder} is "
+            "not checked",
+            err=True,
+        )
+    return update
 
 
 def record_of(folder: Path) -> dict[str, Any]:
@@ -123,8 +128,12 @@ def record_of(folder: Path) -> dict[str, Any]:
             "beside an update, with its task and accuracies."
         )
     record = files.read_json(path)
-    if not isinstance(record, dict) or "task" not in record or "val" not in record:
+    if not isinstance(record, dict) or not {"task", "val"} <= record.keys():
         raise files.FileError(f"{path}: not an update's record; it lacks 'task' or 'val'.")
+    if not isinstance(record["task"], str) or not isinstance(record["val"], dict):
+        raise files.FileError(
+            f"{path}: not an update's record; 'task' must be a name and 'val' a mapping."
+        )
     return record
 
 
@@ -132,7 +141,7 @@ def digests(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Each update's folder with the SHA-256 of its tensors, for a record."""
     weights = {"lora": ADAPTER_FILES[0], "full": CHECKPOINT_FILE}
     return [
-        {"folder": str(folder), "sha256": files.sha256(folder / weights[release_of(folder)])}
+        {"folder": str(folder), "sha256": files.sha256(folder / weights[release_format(folder)])}
         for folder in folders
     ]
 

@@ -13,16 +13,17 @@ from trap2.cli.protect import protect
 from trap2.cli.search import search
 from trap2.cli.train import train
 from trap2.cli.verify import verify
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.interruption import Interrupted
 
 
 class _OneLineErrors(click.Group):
-    """Says what is wrong with files in one line; a fault of the program keeps its trace."""
+    """Says what is wrong with what was given in one line; a fault of the program has its trace."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, Interrupted) as error:
+        except (Trap2Error, OSError, Interrupted) as error:
             raise click.ClickException("; ".join(str(error).splitlines())) from None
 
 

@@ -41,14 +41,14 @@ def merge(
     """
     import torch
 
-    from trap2.cli.inputs import Base, digests, refuse_to_replace
+    from trap2.cli.inputs import Base, digests, load, refuse_to_replace
     from trap2.merging.catalogue import check_options
     from trap2.merging.merger import Merger
     from trap2.models.clip.tower import load_tower
     from trap2.runtime import files
     from trap2.runtime.versions import versions
-    from trap2.updates.applied import AppliedUpdate
-    from trap2.updates.stored import load_update
+    from trap2.updates.applied import AppliedUpdate, check_finite
+    from trap2.updates.stored import BASE_KEY, base_sha256
     from trap2.updates.trainable import FullUpdate
 
     refuse_to_replace(output / "merge.json", "a merge")
@@ -56,9 +56,10 @@ def merge(
     base_model = Base(base)
     sources = digests(updates)
     model = load_tower(base_model.weights, base_model.backbone, torch.device("cpu"))
-    merger = Merger([load_update(folder, base_model.weights) for folder in updates], space)
+    merger = Merger([load(folder, base_model) for folder in updates], space)
     with AppliedUpdate(model, merger.merge(method, **complete)) as applied:
         applied.set(coefficient)
+        check_finite(model, f"{method}-{space} at s = {coefficient:g}")
         FullUpdate(model).save(output)
     record = {
         "backbone": base_model.name,
@@ -67,6 +68,7 @@ def merge(
         "options": complete,
         "coefficient": coefficient,
         "updates": sources,
+        BASE_KEY: base_sha256(base_model.weights),
         "versions": versions(),
     }
     files.write_json(output / "merge.json", record)

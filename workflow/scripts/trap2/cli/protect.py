@@ -57,9 +57,10 @@ def protect(
         --update results/demo/ViT-demo/lora/digits/unprotected \\
         --defense params-adapter --output mine/digits-params
     """
-    from trap2.cli.inputs import Base, record_of, refuse_to_replace, release_of
+    from trap2.cli.inputs import Base, record_of, refuse_to_replace
     from trap2.protection import protect
     from trap2.runtime import files
+    from trap2.updates.stored import release_format
 
     refuse_to_replace(output / "update.json", "an update")
     record = record_of(update)
@@ -80,7 +81,7 @@ def protect(
         folder=output,
         names={
             "backbone": base_model.name,
-            "release_format": release_of(update),
+            "release_format": release_format(update),
             "task": task,
             "protection": defense,
         },

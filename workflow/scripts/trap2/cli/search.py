@@ -83,7 +83,7 @@ def search(
         --reference results/demo/ViT-demo/lora/digits/unprotected \\
         --method TA --output mine/search.json
     """
-    from trap2.cli.inputs import Base, digests
+    from trap2.cli.inputs import Base, digests, load
     from trap2.data.prepared import notes
     from trap2.evaluation.cells import Search, search_cell
     from trap2.evaluation.tasks import Scorer, open_tasks
@@ -91,7 +91,6 @@ def search(
     from trap2.models.clip.tower import load_tower
     from trap2.runtime import files
     from trap2.runtime.versions import versions
-    from trap2.updates.stored import load_update
 
     base_model = Base(base)
     prepared = dict(base_model.task(folder, "val", "test") for folder in data)
@@ -102,7 +101,7 @@ def search(
     model = load_tower(base_model.weights, base_model.backbone, place)
     tasks = open_tasks(prepared, every, heads, records)
     scorer = Scorer(model, tasks, logit_scale, batch_size, place)
-    merger = Merger([load_update(folder, base_model.weights) for folder in updates], space)
+    merger = Merger([load(folder, base_model) for folder in updates], space)
     cell = search_cell(scorer, merger, method, options, Search(**search))
     record = {
         "backbone": base_model.name,

@@ -16,6 +16,7 @@ from trap2.data.images import Part
 from trap2.data.prepared import describe, write_split
 from trap2.data.readers import read
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 
 REPORT_SECONDS = 30.0
 
@@ -64,7 +65,7 @@ def prepare(
         ValueError: a wrong argument.
     """
     if resolution < 1 or threads < 1:
-        raise ValueError(f"resolution {resolution} and threads {threads} must be at least 1")
+        raise Trap2Error(f"resolution {resolution} and threads {threads} must be at least 1")
     raw, folder = Path(raw), Path(folder)
     origin = _origin(dataset, raw)
     original = read(dataset, origin["reader"], raw / "content")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 
 SPLITS = ("train", "val", "test")
 
@@ -69,14 +70,14 @@ def write_split(
                 shape = image.shape
                 _write_header(file, (len(labels), *shape))
             if image.shape != shape or image.dtype != np.uint8:
-                raise ValueError(
+                raise Trap2Error(
                     f"{folder}: image {count} of split '{split}' is {image.dtype} {image.shape}, "
                     f"the first one uint8 {shape}"
                 )
             file.write(np.ascontiguousarray(image).tobytes())
             count += 1
         if count != len(labels):
-            raise ValueError(
+            raise Trap2Error(
                 f"{folder}: split '{split}' has {count} images and {len(labels)} labels"
             )
 
@@ -132,7 +133,7 @@ def describe(
         opened = open_split(folder, split)
         histogram = np.bincount(opened.labels, minlength=len(class_names))
         if len(histogram) != len(class_names) or (len(opened) and opened.labels.min() < 0):
-            raise ValueError(
+            raise Trap2Error(
                 f"{folder}: split '{split}' has labels outside 0 … {len(class_names) - 1}"
             )
         splits[split] = {

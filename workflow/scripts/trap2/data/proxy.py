@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trap2.runtime.errors import Trap2Error
+
 SAMPLINGS = ("random", "class-stratified")
 
 
@@ -29,9 +31,9 @@ def proxy_sample(
         ValueError: ``count`` is less than 1, or ``sampling`` is unknown.
     """
     if count < 1:
-        raise ValueError(f"samples = {count}: must be at least 1")
+        raise Trap2Error(f"samples = {count}: must be at least 1")
     if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling '{sampling}' is unknown; choose from {', '.join(SAMPLINGS)}")
+        raise Trap2Error(f"sampling '{sampling}' is unknown; choose from {', '.join(SAMPLINGS)}")
     order = generator.permutation(len(labels))
     if sampling == "class-stratified":
         classes = generator.permutation(np.unique(labels))

@@ -22,6 +22,7 @@ from trap2.data.catalogue import Dataset
 from trap2.data.images import Part, RawDataset, array_part, file_part
 from trap2.data.parquet import read_cars
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -39,7 +40,7 @@ def read(dataset: Dataset, reader: str, content: str | Path) -> RawDataset:
         ValueError: no such reader.
     """
     if reader not in READERS:
-        raise ValueError(f"no reader '{reader}'; there are {', '.join(READERS)}")
+        raise Trap2Error(f"no reader '{reader}'; there are {', '.join(READERS)}")
     content = Path(content)
     raw = READERS[reader](content)
     where = f"{dataset.task} ({content})"

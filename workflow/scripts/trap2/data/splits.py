@@ -22,6 +22,7 @@ import numpy as np
 from trap2.data.catalogue import Dataset
 from trap2.data.prepared import SPLITS
 from trap2.runtime import seeding
+from trap2.runtime.errors import Trap2Error
 
 CARS_TRAIN = ("proper", "knots")
 
@@ -64,12 +65,12 @@ def choose(
         ValueError: an unknown ``cars_train``, a missing part, or a class with too few images.
     """
     if cars_train not in CARS_TRAIN:
-        raise ValueError(f"cars_train is {cars_train!r}; allowed: {', '.join(CARS_TRAIN)}")
+        raise Trap2Error(f"cars_train is {cars_train!r}; allowed: {', '.join(CARS_TRAIN)}")
     rule = dataset.split["rule"]
     needed = {"idx": ("train", "test"), "official": SPLITS, "per_class": ("all",)}[rule]
     missing = [part for part in needed if part not in labels]
     if missing:
-        raise ValueError(
+        raise Trap2Error(
             f"{dataset.task}: the '{rule}' rule needs the parts {', '.join(needed)}; the files "
             f"lack {', '.join(missing)}"
         )
@@ -115,7 +116,7 @@ def _per_class(dataset: Dataset, labels: np.ndarray, seed: int) -> dict[str, Sel
     for label in range(dataset.classes):
         members = generator.permutation(np.flatnonzero(labels == label))
         if len(members) <= sum(quota.values()):
-            raise ValueError(
+            raise Trap2Error(
                 f"{dataset.task}: class {label} has {len(members)} images; the split takes "
                 f"{quota['val']} for validation and {quota['test']} for test and needs some to "
                 "train on"

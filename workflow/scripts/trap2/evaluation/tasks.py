@@ -36,6 +36,25 @@ class Task:
     reference: float
 
 
+def reference_accuracy(path: str) -> tuple[str, float]:
+    """The task and the validation accuracy (percent) of an update's record.
+
+    Raises:
+        FileError: the record has none, or one by which nothing can be divided.
+    """
+    record = files.read_json(path)
+    scores = record.get("val") if isinstance(record, dict) else None
+    accuracy = scores.get("accuracy") if isinstance(scores, dict) else None
+    if not isinstance(accuracy, int | float) or not 0 < accuracy <= 100:
+        raise files.FileError(
+            f"{path}: 'val.accuracy' is {str(accuracy)[:40]}; normalised accuracy divides by it, "
+            "so it must be more than 0 and at most 100. Give the record of an update that works"
+        )
+    if not isinstance(record.get("task"), str):
+        raise files.FileError(f"{path}: not an update's record; it lacks 'task'.")
+    return record["task"], accuracy
+
+
 def open_tasks(
     names: Iterable[str], data: list[str], heads: Iterable[str], references: Iterable[str]
 ) -> dict[str, Task]:
@@ -48,9 +67,7 @@ def open_tasks(
         references: the unprotected updates' records, ``update.json``.
     """
     head = {Path(path).stem: read_head(path) for path in heads}
-    reference = {
-        record["task"]: record["val"]["accuracy"] for record in map(files.read_json, references)
-    }
+    reference = dict(map(reference_accuracy, references))
     return {
         name: Task(
             head[name],

@@ -17,6 +17,7 @@ from torch import nn
 
 from trap2.merging.sample import Sample
 from trap2.runtime.catalogue import Options
+from trap2.runtime.errors import Trap2Error
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import LayerUpdate, LowRank, Update, dense_layers, layer_updates
 
@@ -50,7 +51,7 @@ def damp_off_diagonal(gram: Tensor, factor: float) -> Tensor:
         ValueError: the factor is out of range.
     """
     if not 0 <= factor <= 1:
-        raise ValueError(f"off_diagonal = {factor}: must be in [0, 1]")
+        raise Trap2Error(f"off_diagonal = {factor}: must be in [0, 1]")
     return gram * factor + torch.diag(gram.diagonal() * (1 - factor))
 
 
@@ -175,7 +176,7 @@ def merge_with_inputs(
         UpdateError: an update holds NaN or infinity or does not fit the model.
     """
     if len(inputs) != len(updates) or not updates:
-        raise ValueError(
+        raise Trap2Error(
             f"{len(updates)} updates and inputs of {len(inputs)} tasks: each task gives one of each"
         )
     result = DataMerge()
@@ -287,7 +288,7 @@ def record_inputs(model: nn.Module, targets: Sequence[str], batch: Tensor) -> di
     def record(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if name in seen:
-                raise ValueError(f"module {name} runs more than once in a forward pass")
+                raise Trap2Error(f"module {name} runs more than once in a forward pass")
             seen[name] = args[0]
             if len(seen) == len(targets):
                 raise _AllSeen
@@ -304,7 +305,7 @@ def record_inputs(model: nn.Module, targets: Sequence[str], batch: Tensor) -> di
         for handle in handles:
             handle.remove()
     missing = [target for target in targets if target not in seen]
-    raise ValueError(f"module {missing[0]} does not run in a forward pass")
+    raise Trap2Error(f"module {missing[0]} does not run in a forward pass")
 
 
 def shared_inputs(model: nn.Module, targets: Sequence[str], batch: Tensor) -> list[list[str]]:
@@ -316,7 +317,7 @@ def shared_inputs(model: nn.Module, targets: Sequence[str], batch: Tensor) -> li
     seen = record_inputs(model, targets, batch)
     if list(seen) != list(targets):
         wrong = next(a for a, b in zip(targets, seen, strict=True) if a != b)
-        raise ValueError(
+        raise Trap2Error(
             f"targets are not in the order in which they run: {wrong} is listed before "
             f"{next(b for a, b in zip(targets, seen, strict=True) if a != b)}"
         )

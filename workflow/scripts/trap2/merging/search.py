@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from trap2.runtime.errors import Trap2Error
+
 NOMINAL = 1.0
+
+GRID = 100_000
+"""Values of a coefficient's grid at most."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,25 @@ class CoefficientSearch:
     trace: tuple[tuple[float, float], ...]
 
 
-def coefficient_grid(step: float, maximum: float) -> list[float]:
+def coefficient_grid(step: float, maximum: float) -> Iterator[float]:
     """step, 2·step, … up to ``maximum``, each the nearest float to its decimal (0.3, never 0.30…4).
 
     Raises:
-        ValueError: ``step`` or ``maximum`` is not positive and finite, or the grid is empty.
+        Trap2Error: ``step`` or ``maximum`` is not positive and finite, or the grid is empty or has
+            more than :data:`GRID` values.
     """
     for name, value in (("step", step), ("maximum", maximum)):
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} = {value}: must be a positive number")
+            raise Trap2Error(f"{name} = {value}: must be a positive number")
     exact, last = Decimal(str(step)), Decimal(str(maximum))
     if exact > last:
-        raise ValueError(f"step = {step} is more than maximum = {maximum}: the grid is empty")
-    return [float(exact * k) for k in range(1, int(last // exact) + 1)]
+        raise Trap2Error(f"step = {step} is more than maximum = {maximum}: the grid is empty")
+    if maximum / step > GRID:
+        raise Trap2Error(
+            f"step = {step} and maximum = {maximum}: a grid of {maximum / step:.3g} values; at "
+            f"most {GRID} are searched. Take a larger step or a smaller maximum"
+        )
+    return (float(exact * k) for k in range(1, int(last // exact) + 1))
 
 
 def search_coefficient(
@@ -60,7 +71,7 @@ def search_coefficient(
         ValueError: an argument is out of range, or the metric is NaN.
     """
     if patience < 1:
-        raise ValueError(f"patience = {patience}: must be at least 1")
+        raise Trap2Error(f"patience = {patience}: must be at least 1")
     trace: list[tuple[float, float]] = []
     best, stale = -math.inf, 0
     for s in coefficient_grid(step, maximum):
@@ -78,7 +89,7 @@ def search_coefficient(
 
 def _number(value: float, where: str) -> float:
     if math.isnan(value):
-        raise ValueError(f"the metric is NaN at {where}")
+        raise Trap2Error(f"the metric is NaN at {where}")
     return float(value)
 
 
@@ -152,5 +163,5 @@ def _varying(
     """Each option's values other than the one that it has, which has been evaluated."""
     for name, choices in grids.items():
         if name not in options:
-            raise ValueError(f"option {name} of the grid has no initial value")
+            raise Trap2Error(f"option {name} of the grid has no initial value")
         yield name, [choice for choice in choices if choice != options[name]]

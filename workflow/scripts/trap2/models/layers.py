@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from trap2.models.families import FAMILIES
+from trap2.runtime.errors import Trap2Error
 
 
 def family(model: nn.Module) -> str:
@@ -14,13 +15,13 @@ def family(model: nn.Module) -> str:
         ValueError: the model is of none, or its attention is still fused.
     """
     if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
-        raise ValueError("this model's attention is fused; take it from vision_tower(clip)")
+        raise Trap2Error("this model's attention is fused; take it from vision_tower(clip)")
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for candidate in FAMILIES.values():
         if any(candidate.adapted.fullmatch(name) for name in names):
             return candidate.name
     patterns = ", ".join(f"{name}: {known.adapted.pattern}" for name, known in FAMILIES.items())
-    raise ValueError(
+    raise Trap2Error(
         f"no linear layer of this {type(model).__name__} is one that a family adapts ({patterns}). "
         "The smallest ConvNeXts have convolutions in their place; other kinds of towers need a "
         "family of their own in trap2/models/families.py"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from trap2.runtime.errors import Trap2Error
 from trap2.updates.records import ScoreRecord
 
 
@@ -40,7 +42,16 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 
 
 def score_record(score: Score) -> ScoreRecord:
-    """A score as it stands in JSON records."""
+    """A score as it stands in JSON records.
+
+    Raises:
+        Trap2Error: the loss is not finite; the model's outputs overflow or are NaN.
+    """
+    if not math.isfinite(score.loss):
+        raise Trap2Error(
+            f"the loss is {score.loss}: the model gives NaN or infinity. Its update is damaged, or "
+            "its scale too large"
+        )
     return {
         "correct": score.correct,
         "count": score.count,

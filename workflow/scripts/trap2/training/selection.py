@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trap2.runtime.errors import Trap2Error
+
 
 def select_lambda(accuracies: Mapping[float, float], reference: float, tolerance: float) -> float:
     """The largest λ that keeps standalone accuracy, else the one with the best accuracy.
@@ -23,7 +25,7 @@ def select_lambda(accuracies: Mapping[float, float], reference: float, tolerance
         ValueError: there is no candidate.
     """
     if not accuracies:
-        raise ValueError("no candidate: the λ grid of this task is empty")
+        raise Trap2Error("no candidate: the λ grid of this task is empty")
     floor = reference * (1 - tolerance / 100)
     kept = [lambda_ for lambda_, accuracy in accuracies.items() if accuracy >= floor]
     if kept:

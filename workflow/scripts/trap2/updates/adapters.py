@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 from trap2.updates.adapter_config import Configuration, check_configuration
 from trap2.updates.weights import in_full_precision, weight_shapes
 
@@ -57,7 +58,7 @@ def write_adapter(
     """
     ranks = {a.shape[0] for _, a in factors.values()}
     if len(ranks) != 1 or 0 in ranks:
-        raise ValueError(
+        raise Trap2Error(
             f"an adapter's layers must have one rank of at least 1; these have {sorted(ranks)}"
         )
     rank = ranks.pop()

@@ -10,6 +10,9 @@ from torch import nn
 
 from trap2.updates.delta import UpdateError
 
+LARGEST = 1e6
+"""The largest |s| at which an update is applied."""
+
 
 class AppliedUpdate:
     """A context in which a model's weights can be set to W0 + s·ΔW, and after which they are W0.
@@ -45,7 +48,13 @@ class AppliedUpdate:
             self._layers.append((weight, weight.clone(), moved))
 
     def set(self, s: float) -> None:
-        """Set every layer to W0 + s·ΔW."""
+        """Set every layer to W0 + s·ΔW.
+
+        Raises:
+            UpdateError: s is not finite, or so large that it can only be a mistake.
+        """
+        if not abs(s) <= LARGEST:
+            raise UpdateError(f"s = {s}: must be a number from -{LARGEST:g} to {LARGEST:g}")
         with torch.no_grad():
             for weight, base, delta in self._layers:
                 torch.add(base, delta, alpha=s, out=weight)
@@ -66,6 +75,17 @@ class AppliedUpdate:
         trace: TracebackType | None,
     ) -> None:
         self.restore()
+
+
+def check_finite(model: nn.Module, what: str) -> None:
+    """Refuse a model that an update has made NaN or infinite.
+
+    Raises:
+        UpdateError: a weight is.
+    """
+    for name, weight in model.state_dict().items():
+        if not weight.isfinite().all():
+            raise UpdateError(f"{what}: the weight {name} is NaN or infinite")
 
 
 def _weight(weights: Mapping[str, torch.Tensor], layer: str, delta: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,8 @@ from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE, is_dora, read
 from trap2.updates.delta import CheckpointUpdate, LowRank, Update, UpdateError
 from trap2.updates.weights import read_weights
 
-RECORD_FILE = "update.json"
+# An update's record, or a merge's.
+RECORD_FILES = ("update.json", "merge.json")
 
 # The key of an update's record that holds the SHA-256 of W0 (see :func:`base_sha256`).
 BASE_KEY = "base_sha256"
@@ -83,8 +84,8 @@ def recorded_base(folder: str | Path) -> str | None:
     Raises:
         FileError: there is a record, and it is none.
     """
-    path = Path(folder) / RECORD_FILE
-    if not path.exists():
+    path = next((p for name in RECORD_FILES if (p := Path(folder) / name).exists()), None)
+    if path is None:
         return None
     record = files.read_json(path)
     digest = record.get(BASE_KEY) if isinstance(record, dict) else 0

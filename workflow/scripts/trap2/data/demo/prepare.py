@@ -10,6 +10,7 @@ from trap2.data.demo.canvas import SIZE
 from trap2.data.demo.tasks import TASKS, render
 from trap2.data.prepared import SPLITS, describe, write_split
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 
 
 def prepare_demo(
@@ -34,7 +35,7 @@ def prepare_demo(
         ValueError: another resolution.
     """
     if resolution != SIZE:
-        raise ValueError(
+        raise Trap2Error(
             f"the demo's images are {SIZE} px wide, the backbone wants {resolution}; set its "
             f"resolution to {SIZE}"
         )

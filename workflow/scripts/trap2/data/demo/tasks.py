@@ -19,6 +19,7 @@ from trap2.data.demo.drawings import SHAPES, SIGNS, paint_shape, paint_sign
 from trap2.data.demo.glyphs import LETTERS, handwritten, paint_digit, paint_letter
 from trap2.data.demo.surfaces import LANDS, TEXTURES, paint_land, paint_texture
 from trap2.data.prepared import SPLITS
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.seeding import numpy_generator
 
 # Shares of the 1797 real digits; the generator is fixed, so that no seed of a configuration can
@@ -98,7 +99,7 @@ def real_digits(split: str) -> np.ndarray:
         if name == split:
             return order[start : start + count]
         start += count
-    raise ValueError(f"split '{split}' is none of {list(DIGIT_SHARES)}")
+    raise Trap2Error(f"split '{split}' is none of {list(DIGIT_SHARES)}")
 
 
 def render(
@@ -124,11 +125,11 @@ def render(
         ValueError: the task or the split is unknown, or ``count`` is below 1.
     """
     if task not in TASKS:
-        raise ValueError(f"demo task '{task}' is unknown; it must be one of {list(TASKS)}")
+        raise Trap2Error(f"demo task '{task}' is unknown; it must be one of {list(TASKS)}")
     if split not in SPLITS:
-        raise ValueError(f"split '{split}' is unknown; it must be one of {list(SPLITS)}")
+        raise Trap2Error(f"split '{split}' is unknown; it must be one of {list(SPLITS)}")
     if count < 1:
-        raise ValueError(f"count is {count}; a split needs at least one image")
+        raise Trap2Error(f"count is {count}; a split needs at least one image")
     sources, labels = _sources(task, split, count)
     look = "shifted" if shifted else "clean"
     images = np.empty((count, 3, SIZE, SIZE), dtype=np.uint8)

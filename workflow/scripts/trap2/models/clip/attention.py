@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trap2.runtime.errors import Trap2Error
+
 
 class SeparateAttention(nn.Module):
     """Multi-head attention with ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj`` linear layers.
@@ -122,7 +124,7 @@ def separate_attention(tower: nn.Module) -> nn.Module:
 
 def _separate(name: str, fused: nn.MultiheadAttention) -> SeparateAttention:
     if fused.in_proj_weight is None or fused.bias_k is not None or fused.add_zero_attn:
-        raise ValueError(
+        raise Trap2Error(
             f"{name}: this attention has keys of another width than its queries or extra key "
             "vectors; only plain self-attention can be separated into q, k, v and out projections"
         )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from trap2.data.prepared import Split
 from trap2.models.clip.tower import normalise
 from trap2.models.scoring import Score, mixed_precision
+from trap2.runtime.errors import Trap2Error
 
 
 def logits(features: torch.Tensor, head: torch.Tensor, logit_scale: float) -> torch.Tensor:
@@ -46,12 +47,25 @@ def score(
         split: the images and labels.
         batch_size: images a forward pass.
         device: where the model lives.
+
+    Raises:
+        Trap2Error: the split is empty, or the head is another task's or another model's.
     """
+    if not len(split) or not 0 <= split.labels.min() <= split.labels.max() < len(head):
+        raise Trap2Error(
+            f"a head of {len(head)} classes and {len(split)} images with labels "
+            f"{sorted(set(split.labels.tolist()))[:20]} do not belong together"
+        )
     correct, loss = 0, 0.0
     head = head.to(device)
     for images, labels in batches(split, batch_size, device):
         with mixed_precision(device):
             output = features(images)
+        if output.shape[1] != head.shape[1]:
+            raise Trap2Error(
+                f"the head takes {head.shape[1]} features, the model gives {output.shape[1]}; the "
+                "head is another model's"
+            )
         values = logits(output, head, logit_scale)
         correct += int((values.argmax(dim=1) == labels).sum())
         loss += float(F.cross_entropy(values.double(), labels, reduction="sum"))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from trap2.models.clip.architectures import VOCABULARY, ArchitectureError
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
@@ -42,10 +43,10 @@ def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
         ValueError: there is no template, or one of them has not exactly one ``{}``.
     """
     if not templates:
-        raise ValueError("a zero-shot head needs at least one prompt template")
+        raise Trap2Error("a zero-shot head needs at least one prompt template")
     for template in templates:
         if template.count("{}") != 1:
-            raise ValueError(
+            raise Trap2Error(
                 f"prompt template '{template}' must hold '{{}}' once, where the class name goes"
             )
     return [template.replace("{}", class_name) for template in templates]
@@ -90,10 +91,16 @@ def read_head(path: str | Path) -> torch.Tensor:
         FileError: the file cannot be read or holds no head.
     """
     tensors = files.read_tensors(path)
-    if tensors.keys() != {HEAD} or tensors[HEAD].ndim != 2:
+    if tensors.keys() != {HEAD} or tensors[HEAD].ndim != 2 or not tensors[HEAD].numel():
         raise files.FileError(
             f"{path}: expected one tensor '{HEAD}' (classes, features), found "
             f"{ {name: tuple(tensor.shape) for name, tensor in tensors.items()} }. Delete the "
             "file and run snakemake again."
         )
-    return tensors[HEAD]
+    head = tensors[HEAD]
+    if not (head.is_floating_point() and head.itemsize > 1 and head.isfinite().all()):
+        raise files.FileError(
+            f"{path}: the head is {head.dtype}, or holds NaN or infinity; it must be finite "
+            "numbers of 16, 32 or 64 bits. Delete the file and run snakemake again."
+        )
+    return head.float()

@@ -17,6 +17,7 @@ from trap2.data.demo.tasks import TASKS, render
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.heads import prompts, tokenizer_for, zero_shot_head
 from trap2.models.clip.tower import features, normalise
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.seeding import numpy_generator, seed_of
 
 WARMUP_SHARE = 0.1
@@ -82,7 +83,7 @@ def pretrain(
         ValueError: another resolution, or an unknown task or architecture.
     """
     if resolution != SIZE:
-        raise ValueError(
+        raise Trap2Error(
             f"the demo's images are {SIZE} px wide, the backbone wants {resolution}; set its "
             f"resolution to {SIZE}"
         )

@@ -15,6 +15,7 @@ from trap2.models.clip.attention import separate_attention
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.normalisation import convert_on_entry, from_metadata
 from trap2.runtime import files
+from trap2.updates.weights import weight_shapes
 
 
 def vision_tower(clip: open_clip.CLIP) -> nn.Module:
@@ -58,8 +59,9 @@ def load_tower(path: str | Path, backbone: Mapping[str, Any], device: torch.devi
 
     Raises:
         ArchitectureError: the architecture is not supported or cannot be built.
-        FileError: the file is damaged or holds another architecture's tower.
+        FileError: the file is damaged, quantised, or holds another architecture's tower.
     """
+    weight_shapes(path)
     tensors = files.read_tensors(path)
     with torch.device("meta"):
         tower = vision_tower(build_clip(backbone["architecture"]))

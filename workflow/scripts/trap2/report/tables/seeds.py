@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.columns import FACTS, NOTES, SEEDS, STD, numbers
 from trap2.report.tables.rows import percent
+from trap2.runtime.errors import Trap2Error
 
 
 def over_seeds(
@@ -36,7 +37,7 @@ def over_seeds(
     rows = []
     for members in zip(*tables, strict=True):
         if len({tuple(row[name] for name in facts[1:]) for row in members}) > 1:
-            raise ValueError(
+            raise Trap2Error(
                 f"the seeds' tables of {suite} have different rows, such as {dict(members[0])}; "
                 "delete them and run snakemake again"
             )
