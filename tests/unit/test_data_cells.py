@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from trap2.data.prepared import Split
-from trap2.evaluation.cells import data_cell
+from trap2.evaluation.cells import data_cell, sample_of
 from trap2.evaluation.tasks import Scorer, Task, proxy_batches
-from trap2.merging.catalogue import data_methods
+from trap2.merging.catalogue import METHODS, data_methods
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
@@ -28,6 +28,7 @@ CONVNEXT = {
         "ls_init_value": 0.5,
     },
 }
+REGRESSIONS = ("RegMean", "CoM")
 CPU = torch.device("cpu")
 
 
@@ -65,7 +66,7 @@ def batches(scorer: Scorer) -> list[list[torch.Tensor]]:
     ]
 
 
-@pytest.mark.parametrize("method", data_methods())
+@pytest.mark.parametrize("method", REGRESSIONS)
 def test_two_equal_updates_merge_to_themselves(setting, method):
     scorer, updates = setting
     same = [updates[0], updates[0]]
@@ -78,7 +79,7 @@ def test_two_equal_updates_merge_to_themselves(setting, method):
         assert cell["test"][name]["loss"] == pytest.approx(score.loss, rel=2e-3)
 
 
-@pytest.mark.parametrize("method", data_methods())
+@pytest.mark.parametrize("method", REGRESSIONS)
 def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
     scorer, updates = setting
     before = {name: value.clone() for name, value in scorer.model.state_dict().items()}
@@ -94,9 +95,7 @@ def test_a_cell_has_every_layers_shares_and_leaves_the_base(setting, method):
 def test_chain_of_merges_is_not_regmean(setting):
     scorer, updates = setting
     inputs = batches(scorer)
-    cells = [
-        data_cell(scorer, inputs, updates, m, {"off_diagonal": 1.0}) for m in ("RegMean", "CoM")
-    ]
+    cells = [data_cell(scorer, inputs, updates, m, {"off_diagonal": 1.0}) for m in REGRESSIONS]
     assert cells[0]["test"]["a"]["loss"] != pytest.approx(cells[1]["test"]["a"]["loss"], rel=1e-4)
 
 
@@ -112,3 +111,44 @@ def test_samples_depend_on_seed_task_and_sampling():
     assert torch.equal(first, drawn(0, "a", "random"))
     for other in ((1, "a", "random"), (0, "b", "random"), (0, "a", "class-stratified")):
         assert not torch.equal(first, drawn(*other))
+
+
+def entropy(scorer: Scorer, update: dict[str, torch.Tensor], inputs) -> float:
+    """AdaMerging's objective of an update on all images, computed anew."""
+    total = 0.0
+    with AppliedUpdate(scorer.model, update) as applied, torch.no_grad():
+        applied.set(1.0)
+        for task, parts in zip(scorer.tasks.values(), inputs, strict=True):
+            features = torch.nn.functional.normalize(scorer.model(torch.cat(parts)), dim=1)
+            chances = (scorer.logit_scale * features @ task.head.T).softmax(1)
+            total += float(-(chances * chances.log()).sum(1).mean())
+    return total
+
+
+@pytest.mark.parametrize("method", ["AdaMerging-task", "AdaMerging-layer"])
+def test_adamerging_lowers_the_entropy_from_task_arithmetic_at_its_start(setting, method):
+    scorer, updates = setting
+    before = {name: value.clone() for name, value in scorer.model.state_dict().items()}
+    inputs = batches(scorer)
+    sample = sample_of(scorer, inputs)
+    merge = METHODS[method].with_data
+    options = METHODS[method].check_options({"iterations": 0})
+    start = merge(sample, updates, options).merged
+    for layer, merged in start.items():
+        torch.testing.assert_close(merged, 0.3 * sum(update[layer].dense() for update in updates))
+    found = merge(sample, updates, options | {"iterations": 40, "learning_rate": 0.01})
+    assert entropy(scorer, found.merged, inputs) < entropy(scorer, start, inputs)
+    rows = torch.stack(list(found.coefficients.values()))
+    assert (len(rows.unique(dim=0)) == 1) == (method == "AdaMerging-task")
+    assert ((rows >= 0) & (rows <= 1)).all()
+    state = scorer.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert {parameter.grad for parameter in scorer.model.parameters()} == {None}
+
+
+def test_every_method_that_sees_a_sample_makes_a_cell(setting):
+    scorer, updates = setting
+    for method in data_methods():
+        options = {"iterations": 2} if "iterations" in METHODS[method].options else {}
+        cell = data_cell(scorer, batches(scorer), updates, method, options)
+        assert set(cell["coefficients"]) == set(updates[0])

@@ -61,7 +61,7 @@ def updates() -> list[Update]:
 def run(scorer, updates, tmp_path, monkeypatch):
     """Merge into one file; returns what it then holds and which cells were made."""
 
-    def merge(cells=CELLS, options=None, code="1", fail_at=None):
+    def merge(cells=CELLS, options=None, code="1", methods=None, fail_at=None):
         made = []
 
         def search(scorer, merger, method, *rest):
@@ -72,7 +72,8 @@ def run(scorer, updates, tmp_path, monkeypatch):
 
         monkeypatch.setattr(merges, "search_cell", search)
         output = tmp_path / "a.json"
-        plan = MergePlan(cells, options or {}, SEARCH)
+        codes = {"TA": "1", "TIES": "1"} | (methods or {})
+        plan = MergePlan(cells, options or {}, codes, SEARCH)
         log: list[str] = []
         try:
             merge_updates(
@@ -117,6 +118,12 @@ def test_a_changed_option_makes_its_methods_cells_and_changed_code_all(run):
     run()
     assert run(options={"TIES": {"keep": 50}})[1] == ["TIES-Full", "TIES-KnOTS"]
     assert run(options={"TIES": {"keep": 50}}, code="2")[1] == names(CELLS)
+
+
+def test_changed_code_of_a_method_makes_its_cells_alone(run):
+    run()
+    assert run(methods={"TA": "2"})[1] == ["TA-Full"]
+    assert run(methods={"TA": "2", "RegMean": "1"})[1] == []
 
 
 def test_a_damaged_cell_is_made_again(run, tmp_path):

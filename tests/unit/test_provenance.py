@@ -215,10 +215,8 @@ CATALOGUES = {
 }
 NAMED = {
     ".model": {"FAMILIES"},
-    ".trained": {"FAMILIES", "PROTECTIONS"},
-    ".protected": {"PROTECTIONS"},
-    ".merging": {"METHODS", "FAMILIES"},
-    ".task_arithmetic": {"METHODS"},
+    ".protecting": {"FAMILIES", "PROTECTIONS"},
+    ".task_arithmetic": {"METHODS", "FAMILIES"},
     ".titled": {"PROTECTIONS"},
     "": set(),
 }
@@ -235,7 +233,9 @@ def test_a_rule_names_entries_of_the_catalogues_that_its_script_uses():
             for name, place in CATALOGUES.items()
             if any(m.startswith(f"{place}: AnnAssign(target=Name(id='{name}'") for m in used)
         }
-        assert uses <= NAMED[function], script
+        # The methods of a merge's cells are a parameter of their own.
+        named = NAMED[function] | ({"METHODS"} if script == "merge_updates" else set())
+        assert uses <= named, script
 
 
 def test_versions_name_what_decides_the_numbers():

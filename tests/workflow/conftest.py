@@ -39,8 +39,8 @@ def complete(smoke, tmp_path_factory) -> Clone:
     made = copy_of(smoke, tmp_path_factory.mktemp("artifacts") / "complete")
     jobs = made.dry_run("all_artifacts")
     # The ablations train; the rest is made from what is there.
-    assert not {"finetune_protected", "merge_updates", "sweep_scales", "build_head"} & set(jobs)
-    assert jobs["merge_with_data"] == 1 + TASKS
+    assert not {"finetune_protected", "sweep_scales", "build_head"} & set(jobs)
+    assert jobs["merge_updates"] == 1 + TASKS
     assert (jobs["mix_pairs"], jobs["measure_curvature"]) == (1, 2)
     made.run("all_artifacts")
     return made

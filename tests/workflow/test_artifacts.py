@@ -114,7 +114,7 @@ def test_a_suite_without_adapters_has_no_figures(clone):
 
 def test_all_artifacts_of_the_paper_suite(paper):
     jobs = paper.dry_run("all_artifacts")
-    assert jobs["merge_with_data"] == 3 * 9
+    assert jobs["merge_updates"] == 68 + 3 * 9
     assert (jobs["mix_pairs"], jobs["measure_curvature"]) == (1, 2)
     assert jobs["render_table"] == 11
 

@@ -78,6 +78,7 @@ wildcard_constraints:
     lambda_text=r"\d+\.\d+|\d+e-\d+|\d+\.\d+e-\d+",
     protection=r"[a-z0-9-]+",
     protected=r"[A-Za-z0-9_]+",
+    merges="merges|data_merges",
     setting="|".join(ablations.SETTINGS),
     value=r"[A-Za-z0-9.-]+",
 

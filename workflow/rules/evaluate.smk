@@ -62,7 +62,7 @@ rule mix_pairs:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code("mix_pairs.py"),
+        code=code.model("mix_pairs.py"),
     message:
         "Mix pairs of adapters on {wildcards.backbone}, one of them {wildcards.protection}"
     script:

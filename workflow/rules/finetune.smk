@@ -75,7 +75,7 @@ rule finetune_protected:
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
         device=config["device"],
-        code=code.trained("finetune_protected.py"),
+        code=code.protecting("finetune_protected.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task}, {wildcards.protection}, λ = {wildcards.lambda_text} ({wildcards.release_format})"
     script:

@@ -1,13 +1,13 @@
 # Merging: one protected update with the other tasks' unprotected ones (the paper's eight trials).
 #
 # Needs the released updates, the base, heads and data of all tasks; makes
-# results/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json, where `protected` is
-# the protected task, or `none` for the merge of unprotected updates.  Merges that see a sample of the
-# tasks' images are beside them, in .../data_merges/{protection}/{protected}.json.
+# results/{suite}/{backbone}/{release_format}/{merges}/{protection}/{protected}.json, where `protected`
+# is the protected task, or `none` for the merge of unprotected updates, and `merges` is merges, or
+# data_merges for those that see a sample of the tasks' images (Appendix D.6).
 
 
 rule merge_updates:
-    """Merge one protected update with the others' unprotected ones, in every method and space."""
+    """Merge one protected update with the others' unprotected ones, by every method."""
     input:
         model=files.model,
         heads=files.heads,
@@ -18,12 +18,12 @@ rule merge_updates:
         # One job computes all cells, because loading the library, the model and the data
         # costs more than a cell; it keeps the cells of an earlier run that are still valid.
         merges=update(
-            "<results>/{suite}/{backbone}/{release_format}/merges/{protection}/{protected}.json"
+            "<results>/{suite}/{backbone}/{release_format}/{merges}/{protection}/{protected}.json"
         ),
     log:
-        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.log",
+        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{merges}-{protection}-{protected}.log",
     benchmark:
-        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{protection}-{protected}.benchmark.tsv"
+        "<logs>/{suite}/merge_updates/{backbone}-{release_format}-{merges}-{protection}-{protected}.benchmark.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -38,45 +38,13 @@ rule merge_updates:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         device=config["device"],
-        code=code.merging("merge_updates.py", lambda w: [m for m, _ in parameters.cells(w)]),
+        # Of the methods' code each cell has its own in its key.
+        methods=code.methods(parameters.cells),
+        code=code.model("merge_updates.py"),
     message:
         "Merge on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release_format})"
     script:
         "../scripts/merge_updates.py"
-
-
-rule merge_with_data:
-    """Merge adapters by RegMean and Chain of Merges, with 100 images a task (Appendix D.6)."""
-    input:
-        model=files.model,
-        heads=files.heads,
-        data=files.all_prepared("val", "test"),
-        updates=files.merged,
-        references=files.references,
-    output:
-        merges="<results>/{suite}/{backbone}/lora/data_merges/{protection}/{protected}.json",
-    log:
-        "<logs>/{suite}/merge_with_data/{backbone}-{protection}-{protected}.log",
-    benchmark:
-        "<logs>/{suite}/merge_with_data/{backbone}-{protection}-{protected}.benchmark.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=parameters.sized(3000, 32000),
-        runtime=parameters.sized(15, 480),
-    params:
-        backbone=parameters.backbone(),
-        tasks=parameters.tasks,
-        merging=parameters.data_merging,
-        seed=parameters.seed,
-        logit_scale=parameters.logit_scale,
-        batch_size=parameters.batch_size,
-        device=config["device"],
-        code=code.merging("merge_with_data.py", lambda w: parameters.data_merging(w)["methods"]),
-    message:
-        "Merge with data on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected}"
-    script:
-        "../scripts/merge_with_data.py"
 
 
 rule collect_cells:

@@ -55,7 +55,7 @@ rule fetch_base:
     params:
         backbone=parameters.backbone("pretrained", "resolution", "normalisation"),
         downloads=f"{config['resources']}/models",
-        code=code("fetch_base.py"),
+        code=code.model("fetch_base.py"),
     message:
         "Fetch the base model {wildcards.backbone} ({wildcards.suite})"
     script:
@@ -81,7 +81,7 @@ rule build_head:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,
         device=config["device"],
-        code=code("build_head.py"),
+        code=code.model("build_head.py"),
     message:
         "Build the zero-shot head of {wildcards.task} for {wildcards.backbone} and score it"
     script:

@@ -53,7 +53,7 @@ rule protect_update:
         batch_size=parameters.batch_size,
         seed=parameters.seed,
         device=config["device"],
-        code=code.protected("protect_update.py"),
+        code=code.protecting("protect_update.py"),
     message:
         "Protect {wildcards.backbone} on {wildcards.task} by {wildcards.protection} ({wildcards.release_format})"
     script:

@@ -1,4 +1,4 @@
-"""Merge one set of updates in every method and space and score the results."""
+"""Merge one set of updates by every method, in every space or with every sample, and score it."""
 
 from pathlib import Path
 
@@ -32,11 +32,19 @@ with job.running(snakemake) as log:
         "notes": notes(given.data),
         "cells": {},
     }
-    search = Search(**params.merging["search"])
+    merging = params.merging
+    plan = MergePlan(
+        params.cells,
+        merging["options"],
+        params.methods,
+        Search(**merging["search"]) if "search" in merging else None,
+        merging.get("samples", 0),
+        params.seed,
+    )
     merge_updates(
         Scorer(model, tasks, params.logit_scale, params.batch_size, device),
         load_updates(given.updates, given.model),
-        MergePlan(params.cells, params.merging["options"], search),
+        plan,
         record,
         {"inputs": input_digests(map(str, given)), "code": params.code},
         output=Path(snakemake.output.merges),

@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
-from trap2.evaluation.cells import Search, cell_key, is_whole, seal, search_cell
-from trap2.evaluation.tasks import Scorer
+import torch
+
+from trap2.evaluation.cells import Search, cell_key, data_cell, is_whole, seal, search_cell
+from trap2.evaluation.tasks import Scorer, proxy_batches
+from trap2.merging.catalogue import METHODS, data_column
 from trap2.merging.merger import Merger
 from trap2.runtime import files
 from trap2.updates.delta import Update
@@ -24,14 +28,20 @@ class MergePlan:
     """How one set of updates is merged.
 
     Attributes:
-        cells: (method, space) of every cell, in order.
+        cells: (method, space) of every cell, in order; of a method with data (method, sampling).
         options: the configured options of methods that have some.
-        search: how the coefficient is searched.
+        code: the digest of each method's code.
+        search: how the coefficient is searched; merges with data have none.
+        samples: images a task that a method with data sees.
+        seed: with task and sampling it decides which.
     """
 
     cells: Sequence[tuple[str, str]]
     options: Mapping[str, Options]
-    search: Search
+    code: Mapping[str, str]
+    search: Search | None = None
+    samples: int = 0
+    seed: int = 0
 
 
 def merge_updates(
@@ -60,49 +70,93 @@ def merge_updates(
     common = {
         **depends_on,
         "references": {name: task.reference for name, task in scorer.tasks.items()},
-        "search": asdict(plan.search),
         "device": scorer.device.type,
         "batch_size": scorer.batch_size,
     }
     earlier, made = earlier_cells(output), dict[str, CellRecord]()
-    mergers = _Mergers(updates)
-    for method, space in plan.cells:
-        column, options = f"{method}-{space}", plan.options.get(method, {})
-        key = cell_key({**common, "method": method, "space": space, "options": options})
+    maker = _Maker(scorer, updates, plan)
+    for method, place in plan.cells:
+        column = maker.column(method, place)
+        key = cell_key({**common, **maker.depends_on(method, place)})
         cell = earlier.get(column)
         if cell is None or cell.get("key") != key:
             started = time.monotonic()
-            found = search_cell(scorer, mergers.of(space), method, options, plan.search)
-            cell = seal(
-                {
-                    **found,
-                    "merge_method": method,
-                    "merge_space": space,
-                    "key": key,
-                    "seconds": round(time.monotonic() - started, 2),
-                    "digest": "",
-                }
-            )
-        log(
-            f"{column}: s = {cell['coefficient']:g}, normalised validation accuracy "
-            f"{cell['normalised_val_accuracy']:.2f} %, {cell['seconds']} s"
-        )
+            found = maker.cell(method, place)
+            cell = seal({**found, "key": key, "seconds": round(time.monotonic() - started, 2)})
+        log(f"{column}: {_result(cell)}, {cell['seconds']} s")
         made[column] = cell
         files.write_json(output, {**record, "cells": earlier | made})
     files.write_json(output, {**record, "cells": made})
 
 
+def _result(cell: CellRecord) -> str:
+    value = f"normalised validation accuracy {cell['normalised_val_accuracy']:.2f} %"
+    return f"s = {cell['coefficient']:g}, {value}" if "coefficient" in cell else value
+
+
 @dataclass(frozen=True)
-class _Mergers:
-    """The updates encoded in each space, when a cell first needs it."""
+class _Maker:
+    """Makes cells; spaces are encoded, and samples are drawn, when a cell first needs them."""
 
+    scorer: Scorer
     updates: Sequence[Update]
-    made: dict[str, Merger] = field(default_factory=dict)
+    plan: MergePlan
+    mergers: dict[str, Merger] = field(default_factory=dict)
+    samples: dict[str, list[list[torch.Tensor]]] = field(default_factory=dict)
 
-    def of(self, space: str) -> Merger:
-        if space not in self.made:
-            self.made[space] = Merger(list(self.updates), space)
-        return self.made[space]
+    def column(self, method: str, place: str) -> str:
+        """What a cell is called in tables."""
+        return data_column(method, place) if _sees_data(method) else f"{method}-{place}"
+
+    def depends_on(self, method: str, place: str) -> dict[str, object]:
+        """What a cell depends on that others do not."""
+        own = {
+            "method": method,
+            "options": self.plan.options.get(method, {}),
+            "method_code": self.plan.code[method],
+        }
+        if _sees_data(method):
+            drawn = {"samples": self.plan.samples, "seed": self.plan.seed}
+            return {**own, **drawn, "sampling": place}
+        return {**own, "space": place, "search": asdict(self._search())}
+
+    def cell(self, method: str, place: str) -> CellRecord:
+        """Make a cell."""
+        options = self.plan.options.get(method, {})
+        unsealed = {"seconds": 0.0, "key": "", "digest": ""}
+        if _sees_data(method):
+            drawn = self._drawn(place)
+            data = data_cell(self.scorer, drawn, self.updates, method, options)
+            facts = {"merge_method": data_column(method, place), "merge_space": "Full"}
+            return cast(CellRecord, {**data, **facts, **unsealed})
+        if place not in self.mergers:
+            self.mergers[place] = Merger(list(self.updates), place)
+        found = search_cell(self.scorer, self.mergers[place], method, options, self._search())
+        facts = {"merge_method": method, "merge_space": place}
+        return cast(CellRecord, {**found, **facts, **unsealed})
+
+    def _drawn(self, sampling: str) -> list[list[torch.Tensor]]:
+        if sampling not in self.samples:
+            self.samples[sampling] = [
+                proxy_batches(
+                    task.val,
+                    name,
+                    samples=self.plan.samples,
+                    sampling=sampling,
+                    seed=self.plan.seed,
+                    device=self.scorer.device,
+                )
+                for name, task in self.scorer.tasks.items()
+            ]
+        return self.samples[sampling]
+
+    def _search(self) -> Search:
+        assert self.plan.search is not None, "a method without data needs a search"
+        return self.plan.search
+
+
+def _sees_data(method: str) -> bool:
+    return METHODS[method].needs != "nothing"
 
 
 def earlier_cells(path: Path) -> dict[str, CellRecord]:

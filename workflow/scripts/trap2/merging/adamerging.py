@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import nn
+from torch.func import functional_call
 
-from trap2.merging.regression import Tensor
+from trap2.merging.regression import DataMerge, Tensor
+from trap2.merging.sample import Sample
+from trap2.runtime.catalogue import Options
+from trap2.updates.delta import Update, dense
 
 
 def softmax_entropy(logits: Tensor) -> Tensor:
@@ -70,3 +77,63 @@ def adamerge(
         optimiser.step()
         losses.append(float(loss.detach()))
     return raw.detach(), losses
+
+
+def merge_sample(
+    sample: Sample, updates: Sequence[Update], options: Options, *, layerwise: bool
+) -> DataMerge:
+    """AdaMerging of low-rank updates, as an entry of the catalogue calls it.
+
+    Args:
+        sample: unlabelled inputs of every task; each step takes the next batch of each.
+        updates: one a task.
+        options: ``coefficient``, ``iterations`` and ``learning_rate``.
+        layerwise: one λ a task and layer, instead of one a task.
+
+    Returns:
+        Σ_i λ_i ΔW_i at s = 1, and the λ that were found.
+    """
+    model, layers = sample.model, [f"{target}.weight" for target in sample.targets]
+    base = {layer: model.get_parameter(layer).detach() for layer in layers}
+    deltas = [
+        {layer: dense(delta).to(base[layer]) for layer, delta in update.items() if layer in base}
+        for update in updates
+    ]
+    batches = [itertools.cycle(inputs) for inputs in sample.inputs]
+
+    def objective(coefficients: Tensor) -> Tensor:
+        weights = combined_weights(base, deltas, coefficients)
+        outputs = (functional_call(model, weights, (next(each),)) for each in batches)
+        return adamerging_objective(
+            [logits(output) for logits, output in zip(sample.logits, outputs, strict=True)]
+        )
+
+    start = torch.full(
+        (len(base) if layerwise else 1, len(updates)),
+        float(options["coefficient"]),
+        device=next(iter(base.values())).device,
+    )
+    with _without_gradients(model):
+        found, _ = adamerge(
+            objective,
+            start,
+            iterations=options["iterations"],
+            learning_rate=options["learning_rate"],
+        )
+    rows = found.clamp(0, 1).expand(len(base), -1)
+    merged = combined_weights({n: torch.zeros_like(w) for n, w in base.items()}, deltas, found)
+    shares = {layer: row.double().cpu() for layer, row in zip(base, rows, strict=True)}
+    return DataMerge({layer: delta.float() for layer, delta in merged.items()}, shares)
+
+
+@contextmanager
+def _without_gradients(model: nn.Module) -> Iterator[None]:
+    """Keep a model's own weights out of what is differentiated."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)

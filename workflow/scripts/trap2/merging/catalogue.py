@@ -134,6 +134,18 @@ def _chain_of_merges(sample: Sample, updates: Sequence[Update], options: Options
     return merge_sample(sample, updates, options, chain=True, weighting="trace")
 
 
+def _adamerging_tasks(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+    from trap2.merging.adamerging import merge_sample
+
+    return merge_sample(sample, updates, options, layerwise=False)
+
+
+def _adamerging_layers(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+    from trap2.merging.adamerging import merge_sample
+
+    return merge_sample(sample, updates, options, layerwise=True)
+
+
 _KEEP = Option(30.0, "percent of each task's entries that trimming keeps", high=100.0)
 
 _DROP = Option(1e-5, "probability of dropping an entry", low_open=False, high_open=True)
@@ -148,6 +160,12 @@ _TIES_VARIANT = Option(
 _OFF_DIAGONAL = Option(
     1.0, "factor on the Gram matrices' off-diagonal entries (RegMean's α)", low_open=False
 )
+
+_ADAMERGING = {
+    "coefficient": Option(0.3, "λ of every task, and layer, at the start", low_open=False),
+    "iterations": Option(500, "steps of Adam", low=0, high=100_000, low_open=False, whole=True),
+    "learning_rate": Option(1e-3, "Adam's"),
+}
 
 METHODS.add(
     Method(name="WA", paper="Wortsman et al., 2022, arXiv:2203.05482", layer=_weight_averaging)
@@ -241,6 +259,24 @@ METHODS.add(
         needs="sample",
         with_data=_chain_of_merges,
         options={"off_diagonal": _OFF_DIAGONAL},
+    )
+)
+METHODS.add(
+    Method(
+        name="AdaMerging-task",
+        paper="Yang et al., 2024, arXiv:2310.02575",
+        needs="sample",
+        with_data=_adamerging_tasks,
+        options=_ADAMERGING,
+    )
+)
+METHODS.add(
+    Method(
+        name="AdaMerging-layer",
+        paper="Yang et al., 2024, arXiv:2310.02575",
+        needs="sample",
+        with_data=_adamerging_layers,
+        options=_ADAMERGING,
     )
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trap2.data.catalogue import load_catalogue
-from trap2.merging.catalogue import METHODS, check_options, data_free_methods
+from trap2.merging.catalogue import METHODS, check_options, data_free_methods, data_methods
 from trap2.models.clip.architectures import (
     ArchitectureError,
     configuration,
@@ -20,6 +20,7 @@ from trap2.models.clip.architectures import (
 )
 from trap2.models.families import family_of
 from trap2.protection.catalogue import PROTECTIONS, not_applicable
+from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 
@@ -50,12 +51,23 @@ def check_merging(name: str, suite: Mapping[str, Any]) -> None:
             known = sorted(merging["methods"])
             problems.append(choice("merging.options", method, known, "a method of this suite"))
         elif method in METHODS:
-            try:
-                check_options(method, options)
-            except ValueError as error:
-                problems.append(f"merging.options.{method}: {error}")
+            problems += _option_problems("merging.options", method, options)
+    for method, options in merging["data"]["methods"].items():
+        if method not in data_methods():
+            what = "a merging method that sees a sample"
+            problems.append(choice("merging.data.methods", method, data_methods(), what))
+        else:
+            problems += _option_problems("merging.data.methods", method, options)
     if problems:
         raise ConfigurationError(message(f"config/suites/{name}.yaml", problems))
+
+
+def _option_problems(key: str, method: str, options: Mapping[str, object]) -> list[str]:
+    try:
+        check_options(method, options)
+    except CatalogueError as error:
+        return [f"{key}.{method}: {line}" for line in str(error).splitlines()]
+    return []
 
 
 def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -19,6 +19,8 @@ Entry = tuple[Catalogue[Any], str]
 
 Value = Callable[[Wildcards], str]
 
+Cells = Callable[[Wildcards], Iterable[tuple[str, str]]]
+
 
 class Codes:
     """Digests of scripts with the library behind them.
@@ -53,23 +55,17 @@ class Codes:
         """A script that asks for the family of its backbone."""
         return lambda w: self(script, entries=[self._family(w)])
 
-    def trained(self, script: str) -> Value:
-        """A script that trains with the protection of its job."""
+    def protecting(self, script: str) -> Value:
+        """A script that trains with the protection of its job, or applies it."""
         return lambda w: self(script, entries=[self._family(w), (PROTECTIONS, w.protection)])
 
-    def protected(self, script: str) -> Value:
-        """A script that applies the protection of its job."""
-        return lambda w: self(script, entries=[(PROTECTIONS, w.protection)])
+    def methods(self, cells: Cells) -> Callable[[Wildcards], dict[str, str]]:
+        """The digests of the merging methods of a job's cells."""
+        return lambda w: {name: _entry((METHODS, name)) for name, _ in cells(w)}
 
-    def merging(self, script: str, methods: Callable[[Wildcards], Iterable[str]]) -> Value:
-        """A script that merges by some methods, and may ask for the family of its backbone."""
-        return lambda w: self(
-            script, entries=[self._family(w), *((METHODS, name) for name in methods(w))]
-        )
-
-    def task_arithmetic(self, script: str) -> str:
-        """A script that adds updates up."""
-        return self(script, entries=[(METHODS, "TA")])
+    def task_arithmetic(self, script: str) -> Value:
+        """A script that adds updates of its backbone's model up."""
+        return lambda w: self(script, entries=[self._family(w), (METHODS, "TA")])
 
     def titled(self, script: str) -> str:
         """A script that calls the configured suite's protections by their titles."""

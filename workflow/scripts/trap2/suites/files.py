@@ -48,6 +48,7 @@ class Wildcards(Protocol):
     task: str
     protection: str
     protected: str
+    merges: str
     number: str
     setting: str
     value: str

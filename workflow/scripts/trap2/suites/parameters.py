@@ -121,20 +121,25 @@ class Parameters:
         return settings["optimisation"].get("evaluation_batch_size", 256)
 
     def cells(self, w: Wildcards) -> list[tuple[str, str]]:
-        """Every (method, space) of a job; whole checkpoints are merged in Full space only."""
+        """Every (method, space) or (method, sampling) of a job.
+
+        Whole checkpoints are merged in Full space only.
+        """
+        if w.merges == "data_merges":
+            data = self.suites(w.suite)["merging"]["data"]
+            return [(m, sampling) for m in data["methods"] for sampling in data["samplings"]]
         return self._cells(w.suite, w.release_format)
 
     def merging(self, w: Wildcards) -> Leaf:
-        """The methods' options and the search of the coefficient."""
+        """The methods' options, and the search of the coefficient or the size of the samples."""
+        data = self.suites(w.suite)["merging"]["data"]
+        if w.merges == "data_merges":
+            return {"options": data["methods"], "samples": data["samples"]}
         return {key: self.suites(w.suite)["merging"][key] for key in ("options", "search")}
 
     def search(self, w: Wildcards) -> Leaf:
         """The search of the coefficient."""
         return self.suites(w.suite)["merging"]["search"]
-
-    def data_merging(self, w: Wildcards) -> Leaf:
-        """The mergers with data, their options and their samples."""
-        return self.suites(w.suite)["merging"]["data"]
 
     def table(self, w: Wildcards) -> Leaf:
         """What a table must know of its suite, and nothing that it need not."""
