@@ -177,6 +177,9 @@ def test_from_download_to_arrays(
     assert len(manifest["class_names"]) == row.classes
     assert manifest["templates"] == list(row.templates)
     assert manifest["licence"] == row.licence
+    assert manifest["preprocessing"]["interpolation"] == "bicubic"
+    assert manifest["preprocessing"]["resize_mode"] == "shortest"
+    assert manifest["preprocessing"]["size"] == manifest["resolution"]
     assert manifest["source"] == files.read_json(origin / "source.json")
     assert manifest["splits_sha256"] == files.sha256(tmp_path / "splits.json")
     assert manifest["split"]["rule"] == row.split["rule"]

@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from trap2.data import transforms
 from trap2.models.clip import build, tags
 from trap2.models.clip.build import build_clip, load_pretrained
 from trap2.models.clip.fetching import Received
@@ -94,6 +95,15 @@ def test_the_pinned_rows_say_what_open_clip_says() -> None:
         assert row.quick_gelu == says.get("quick_gelu", False)
         assert (row.mean, row.std) == (tuple(says["mean"]), tuple(says["std"]))
         assert (row.interpolation, row.resize_mode) == (says["interpolation"], says["resize_mode"])
+
+
+def test_images_are_prepared_as_the_tags_that_pass_say() -> None:
+    assert transforms.described(224) == {
+        "size": 224,
+        "resize_mode": tags.RESIZE_MODE,
+        "interpolation": tags.INTERPOLATION,
+        "crop": "centre",
+    }
 
 
 def test_a_tag_that_squashes_its_images_is_refused() -> None:

@@ -30,7 +30,6 @@ FOREIGN = {
     "OUT_OF_MEMORY",
     "Invalid account or account/partition combination",
     "SLURM sbatch failed",
-    "Failed to download file",
     "(Resources)",
     "(Priority)",
     "squeue --me",

@@ -91,6 +91,7 @@ def prepare(
         class_names=class_names,
         templates=list(dataset.templates),
         resolution=resolution,
+        preprocessing=transforms.described(resolution),
         split={key: value for key, value in facts.items() if key not in ("splits", "task")},
         splits_sha256=files.sha256(folder / "splits.json"),
         source=origin,

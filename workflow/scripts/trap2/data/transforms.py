@@ -7,10 +7,16 @@ job that reads the prepared arrays.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
 from trap2.runtime.errors import Trap2Error
+
+INTERPOLATION = "bicubic"
+RESIZE_MODE = "shortest"
+"""What is done here, in open_clip's words."""
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -51,6 +57,16 @@ def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     left = round((image.width - resolution) / 2.0)
     top = round((image.height - resolution) / 2.0)
     return image.crop((left, top, left + resolution, top + resolution))
+
+
+def described(resolution: int) -> dict[str, Any]:
+    """The preprocessing at a resolution, for the manifest of what was prepared."""
+    return {
+        "size": resolution,
+        "resize_mode": RESIZE_MODE,
+        "interpolation": INTERPOLATION,
+        "crop": "centre",
+    }
 
 
 def to_array(image: Image.Image, resolution: int) -> np.ndarray:

@@ -52,6 +52,8 @@ def prepare_demo(
         templates=list(TASKS[task].templates),
         source="demo",
         resolution=resolution,
+        # Painted at their size: nothing is resized or cropped.
+        preprocessing={"size": resolution},
         seed=seed,
     )
     files.write_json(Path(folder) / "manifest.json", manifest)
