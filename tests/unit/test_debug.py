@@ -44,6 +44,8 @@ rule act:
 SCRIPT = """
 from pathlib import Path
 
+from trap2.runtime.script import snakemake
+
 number = int(Path(snakemake.input.numbers).read_text())
 breakpoint()
 Path(snakemake.output.doubled).write_text(str(number * snakemake.params.factor))
@@ -69,6 +71,7 @@ def workflow(tmp_path, monkeypatch) -> Path:
     (tmp_path / "a.txt").write_text("21")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "breakpointhook", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "workflow/scripts"))
     return tmp_path
 
 

@@ -60,7 +60,7 @@ class Job:
         for path in (*self.snakemake.output, *self.snakemake.log):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            runpy.run_path(str(self.script), {"snakemake": self.snakemake})
+            runpy.run_path(str(self.script), {"snakemake": self.snakemake}, "__main__")
         except SystemExit as ended:
             # A job ends itself with a line; what went wrong is the error behind it.
             failure = ended.__context__
