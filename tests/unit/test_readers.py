@@ -286,6 +286,24 @@ def annotate(path: Path, labels: list[int]) -> None:
     scipy.io.savemat(path, {"annotations": annotations})
 
 
+@pytest.mark.parametrize(
+    "task", ["dtd", "eurosat", "gtsrb", "resisc45", "aircraft", "sun397", "cars"]
+)
+def test_what_macos_leaves_in_a_folder_is_left_out(task, catalogue, copied) -> None:
+    """It copies a folder to some disks with a second file for every one."""
+    content = copied(task)
+    raw = read(catalogue[task], catalogue[task].source().reader, content)
+    for path in [*content.rglob("*")]:
+        (path.parent / f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+        (path.parent / ".DS_Store").write_bytes(b"\x00")
+        (path.parent / "__MACOSX").mkdir(exist_ok=True)
+    again = read(catalogue[task], catalogue[task].source().reader, content)
+    assert list(again.classes) == list(raw.classes)
+    for name, part in raw.parts.items():
+        assert list(again.parts[name].names) == list(part.names)
+        assert again.parts[name].labels.tolist() == part.labels.tolist()
+
+
 def test_a_cars_label_out_of_range_is_named(catalogue, copied) -> None:
     content = copied("cars", "original")
     annotate(content / "devkit" / "cars_train_annos.mat", [5])
@@ -335,7 +353,10 @@ def test_svhn_labels_and_images_are_checked(catalogue, copied) -> None:
     ("content", "message"),
     [
         (struct.pack(">HBB1I", 0, 8, 1, 4) + b"abc", r"3 bytes of data, its header says \(4,\)"),
-        (struct.pack(">HBB1I", 0, 8, 1, 2) + b"abc", r"3 bytes of data, its header says \(2,\)"),
+        (
+            struct.pack(">HBB1I", 0, 8, 1, 2) + b"abc",
+            r"more than 2 bytes of data, its header says \(2,\)",
+        ),
         (struct.pack(">HBB1I", 0, 13, 1, 4) + bytes(16), "not an idx file of unsigned bytes"),
         (struct.pack(">HBB3I", 0, 8, 3, 1, 1, 1) + b"a", "not an idx file of unsigned bytes"),
         (b"", "not an idx file"),

@@ -18,6 +18,9 @@ from PIL import Image
 from trap2.data.images import Part, RawDataset, open_image
 from trap2.runtime import files
 
+# The smallest images take hundreds of bytes; a run of equal labels takes none.
+BYTES_A_ROW, ROWS_FLOOR = 32, 1000
+
 
 def read_cars(content: Path) -> RawDataset:
     """Stanford Cars with parts ``train`` and ``test``, each in one or more shards."""
@@ -44,8 +47,8 @@ def read_image_parquet(content: Path, parts: tuple[str, ...]) -> RawDataset:
             if classes is not None and names != classes:
                 raise files.FileError(f"{shard}: names other classes than the shards before it")
             classes = names
-            labels.append(_column(shard, "label").to_numpy())
-        flat = np.concatenate(labels).astype(np.int64)
+            labels.append(_labels(shard))
+        flat = np.concatenate(labels)
         images = _Images(shards)
         read[part] = Part([f"{part} row {row}" for row in range(len(flat))], flat, images.load)
     assert classes is not None
@@ -98,6 +101,29 @@ def _column(shard: Path, name: str) -> Any:
         raise files.FileError(f"{shard}: no readable column '{name}' ({error})") from None
 
 
+def _labels(shard: Path) -> np.ndarray:
+    """The labels as they stand; a fraction or a gap is an error, never rounded away."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_metadata(shard).num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        raise files.FileError(f"{shard}: not a readable parquet file ({error})") from None
+    if rows > shard.stat().st_size // BYTES_A_ROW + ROWS_FLOOR:
+        raise files.FileError(f"{shard}: {rows} rows, more images than a file of its size holds")
+    column = _column(shard, "label")
+    if not pyarrow.types.is_integer(column.type) or column.null_count:
+        raise files.FileError(
+            f"{shard}: labels of type {column.type} with {column.null_count} missing; they must be "
+            "whole numbers"
+        )
+    try:
+        return np.asarray(column.cast(pyarrow.int64()).to_numpy())
+    except pyarrow.ArrowException as error:
+        raise files.FileError(f"{shard}: labels that are no classes ({error})") from None
+
+
 def _class_names(shard: Path) -> list[str]:
     import pyarrow
     import pyarrow.parquet
@@ -106,7 +132,7 @@ def _class_names(shard: Path) -> list[str]:
         metadata = pyarrow.parquet.read_schema(shard).metadata or {}
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return [str(name) for name in features["label"]["names"]]
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, RecursionError) as error:
         raise files.FileError(f"{shard}: not a readable parquet file ({error})") from None
     except (KeyError, TypeError) as error:
         raise files.FileError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,15 @@ import numpy as np
 from trap2.data.catalogue import Dataset
 from trap2.data.images import Part, RawDataset, array_part, file_part
 from trap2.data.parquet import read_cars
+from trap2.data.target import is_clutter
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
+from trap2.runtime.reading import open_regular, read_bytes
+
+LIST_BYTES = 2**26
+
+
+IDX_BYTES = 2**29
 
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -97,10 +105,10 @@ def _check_disjoint(where: str, raw: RawDataset) -> None:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a list that a dataset comes with, without empty ones."""
+    if not path.exists():
+        raise files.FileError(f"{path}: this list is missing from the dataset")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise files.FileError(f"{path}: this list is missing from the dataset") from None
+        lines = read_bytes(path, LIST_BYTES).decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise files.FileError(f"{path}: not a text file ({error})") from None
     return [line.strip() for line in lines if line.strip()]
@@ -109,7 +117,12 @@ def read_lines(path: Path) -> list[str]:
 def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise files.FileError(f"{folder}: this folder is missing from the dataset")
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what macOS leaves there."""
+    return sorted(entry for entry in folder.iterdir() if not is_clutter(entry.name))
 
 
 def _same_classes(folder: Path, found: Any, listed: Any) -> None:
@@ -125,7 +138,7 @@ def _class_files(folder: Path, classes: list[str], suffix: str) -> tuple[list[st
     """Every file of every class folder, by class, then by name; other files are an error."""
     names, labels = [], []
     for label, name in enumerate(classes):
-        for path in sorted((folder / name).iterdir()):
+        for path in _entries(folder / name):
             if path.suffix.lower() != suffix:
                 raise files.FileError(f"{path}: not expected here; class folders hold {suffix}")
             names.append(f"{name}/{path.name}")
@@ -216,13 +229,13 @@ def _read_gtsrb(content: Path) -> RawDataset:
 
 def _gtsrb_class(folder: Path, label: int) -> list[str]:
     """One training folder's images by name; its table, if it has one, must say the same."""
-    images = sorted(path.name for path in folder.iterdir() if path.suffix == ".ppm")
+    images = sorted(path.name for path in _entries(folder) if path.suffix == ".ppm")
     table = folder / f"GT-{folder.name}.csv"
     if table.exists() and sorted(_read_gtsrb_table(table)) != [(name, label) for name in images]:
         raise files.FileError(
             f"{table}: does not list the images of its folder, with class {label}"
         )
-    extra = [path.name for path in folder.iterdir() if path.suffix != ".ppm" and path != table]
+    extra = [path.name for path in _entries(folder) if path.suffix != ".ppm" and path != table]
     if extra:
         raise files.FileError(f"{folder}: files not expected here: {_few(extra)}")
     return images
@@ -253,25 +266,30 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises:
         FileError: it is missing, truncated, longer than it says, or of another type.
     """
+    if not path.exists():
+        raise files.FileError(f"{path}: this file is missing from the dataset")
+    start = 4 + 4 * dimensions
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise files.FileError(f"{path}: this file is missing from the dataset") from None
+        with open_regular(path, IDX_BYTES) as stored:
+            packed = stored.read(2) == b"\x1f\x8b"
+            stored.seek(0)
+            opened = gzip.GzipFile(fileobj=stored) if packed else stored
+            header = opened.read(start)
+            shape = tuple(np.frombuffer(header[4 : len(header) // 4 * 4], dtype=">u4").tolist())
+            size = math.prod(shape)
+            content = opened.read(min(size, IDX_BYTES) + 1)
+            # What breaks off says so at its end.
+            any(not opened.read(2**20) for _ in range(64))
     except (OSError, EOFError, zlib.error) as error:
         raise files.FileError(f"{path}: damaged or truncated ({error})") from None
-    if content[:4] != bytes((0, 0, 8, dimensions)):
+    if header[:4] != bytes((0, 0, 8, dimensions)):
         raise files.FileError(
             f"{path}: not an idx file of unsigned bytes with {dimensions} dimensions"
         )
-    start = 4 + 4 * dimensions
-    shape = tuple(np.frombuffer(content[4:start], dtype=">u4").astype(int).tolist())
-    if len(shape) != dimensions or len(content) - start != int(np.prod(shape)):
-        raise files.FileError(
-            f"{path}: {max(len(content) - start, 0)} bytes of data, its header says {shape}"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+    if len(shape) != dimensions or len(content) != size:
+        found = f"more than {size}" if len(content) > size else len(content)
+        raise files.FileError(f"{path}: {found} bytes of data, its header says {shape}")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 def _read_resisc45(content: Path) -> RawDataset:
@@ -349,7 +367,8 @@ def _read_sun397(content: Path) -> RawDataset:
         for part, file in (("train", "Training_01.txt"), ("test", "Testing_01.txt"))
     }
     owner = {name: "_".join(name.split("/")[:-1]) for names in listed.values() for name in names}
-    found = {"_".join(path.parent.relative_to(folder).parts) for path in folder.rglob("*.jpg")}
+    images = [path.relative_to(folder) for path in folder.rglob("*.jpg")]
+    found = {"_".join(path.parent.parts) for path in images if not is_clutter(str(path))}
     _same_classes(folder, found, owner.values())
     label = {name: index for index, name in enumerate(sorted(found))}
     parts = {}
