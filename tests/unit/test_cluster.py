@@ -202,6 +202,7 @@ def asking(tmp_path, device, **resources):
         output=[],
         params={"device": device},
         resources=resources,
+        config={},
     )
 
 

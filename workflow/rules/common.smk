@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trap2.data import catalogue
 from trap2.protection import catalogue as protections
-from trap2.runtime import clock, cluster, code_digest, failures
+from trap2.runtime import clock, cluster, code_digest, failures, plugins
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites import ablations, artifacts, backbones, bundle, checks, load, paper
@@ -42,7 +42,8 @@ def suite_of(name):
 
 try:
     config = load.check_config(config, SUITES)
-except ConfigurationError as error:
+    plugins.load(config["plugins"])
+except (ConfigurationError, plugins.PluginError) as error:
     sys.exit(str(error))
 suite_of(config["suite"])
 RELEASED = config["checkpoints"] == "released"

@@ -13,6 +13,7 @@ from trap2.cli.protect import protect
 from trap2.cli.search import search
 from trap2.cli.train import train
 from trap2.cli.verify import verify
+from trap2.runtime import plugins
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.interruption import Interrupted
 
@@ -28,12 +29,20 @@ class _OneLineErrors(click.Group):
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    metavar="FILE.py",
+    help="A Python file that adds methods or protections; it is executed. May be repeated.",
+)
+def main(files: tuple[str, ...]) -> None:
     """TRAP²: updates that work alone and break when merged.
 
     One step of the workflow on your own files: train an update, protect one, merge some, score
     what came out. Each command's --help has an example on the files of make demo.
     """
+    plugins.load(files)
 
 
 for _command in (train, protect, merge, evaluate, search, verify, debug):

@@ -17,7 +17,15 @@ from trap2.cli.options import (
     output_folder_option,
     seed_option,
 )
-from trap2.protection.catalogue import post_hoc_protections
+from trap2.protection.catalogue import PROTECTIONS, post_hoc_protections
+
+
+def _post_hoc(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """A name of the catalogue, looked up when the plugins have been loaded."""
+    if PROTECTIONS[name].protect is None:
+        known = ", ".join(post_hoc_protections())
+        raise click.BadParameter(f"{name} is trained (trap2 train); choose from {known}")
+    return name
 
 
 @click.command(short_help="Protect a fine-tuned update by a post-hoc defense.")
@@ -26,9 +34,11 @@ from trap2.protection.catalogue import post_hoc_protections
 @click.option("--update", type=FOLDER, required=True, help="The unprotected update's folder.")
 @click.option(
     "--defense",
-    type=click.Choice(post_hoc_protections()),
     required=True,
-    help="Those with -adapter and -refit take adapters, the others whole checkpoints.",
+    metavar="NAME",
+    callback=_post_hoc,
+    help=f"{', '.join(post_hoc_protections())}, or a plugin's. Those with -adapter and -refit take "
+    "adapters, the others whole checkpoints.",
 )
 @output_folder_option("the protected update and its record update.json")
 @batch_size_option

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trap2.runtime import provenance
+from trap2.runtime import plugins, provenance
 
 if TYPE_CHECKING:
     pass
@@ -54,6 +54,7 @@ def _logged(snakemake: Any, path: Path, started: float) -> Iterator[Callable[[st
     # Of others' lines warnings are enough: a library that embeds fonts tells of every glyph.
     LOG.setLevel(logging.INFO)
     try:
+        plugins.load(snakemake.config.get("plugins", []))
         _check_promised_gpu(snakemake)
         inputs = provenance.check_inputs(snakemake.input)
         yield _teller(snakemake)

@@ -1,0 +1,100 @@
+"""Plugins: what they add is there, and what is wrong with one is said before anything runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from trap2.cli.main import main
+from trap2.merging.catalogue import METHODS
+from trap2.runtime import plugins
+from trap2.runtime.code_digest import entry_digest
+from trap2.runtime.errors import Trap2Error
+
+MEDIAN = """
+from trap2.merging.catalogue import METHODS, Method
+
+FACTOR = 1
+OTHER = 2
+
+
+def median(layer, options):
+    return FACTOR * layer.dense().median(0).values
+
+
+METHODS.add(Method(name="Median", paper="here", layer=median))
+"""
+
+
+@pytest.fixture(autouse=True)
+def unchanged(monkeypatch):
+    """The catalogue and the list of loaded plugins are as before after each test."""
+    monkeypatch.setattr(METHODS, "_entries", dict(METHODS._entries))
+    monkeypatch.setattr(METHODS, "_places", dict(METHODS._places))
+    monkeypatch.setattr(plugins, "_loaded", set())
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("trap2_plugin_"):
+            del sys.modules[name]
+
+
+def write(folder: Path, text: str, name: str = "mine.py") -> Path:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_plugin_adds_its_entries_once(tmp_path):
+    path = write(tmp_path, MEDIAN)
+    plugins.load([path])
+    plugins.load([path, tmp_path / "." / "mine.py"])
+    assert list(METHODS)[-1] == "Median"
+    assert METHODS.place("Median")[0] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n1 +", "mine.py, line 2: invalid syntax"),
+        ("import nothing_like_it", "mine.py, line 1: No module named 'nothing_like_it'"),
+        ("\nraise SystemExit", "mine.py, line 2: SystemExit"),
+        (MEDIAN.replace('"Median"', '"TIES"'), "the name 'TIES' of a merging method is taken"),
+        (MEDIAN.replace('"Median"', '"a/b"'), "'a/b' cannot be the name of a merging method"),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_the_line(tmp_path, text, message):
+    with pytest.raises(Trap2Error, match=r"plugins: .*mine\.py") as raised:
+        plugins.load([write(tmp_path, text)])
+    assert message in str(raised.value)
+
+
+def test_a_plugin_that_is_no_file(tmp_path):
+    with pytest.raises(Trap2Error, match=r"there is no file .*none\.py"):
+        plugins.load([tmp_path / "none.py"])
+    with pytest.raises(Trap2Error, match="is no Python file"):
+        plugins.load([write(tmp_path, MEDIAN, "mine.txt")])
+
+
+def test_the_digest_of_an_entry_follows_what_it_uses_of_its_plugin(tmp_path):
+    def digest(folder: str, text: str) -> str:
+        (tmp_path / folder).mkdir()
+        METHODS._entries.pop("Median", None)
+        plugins.load([write(tmp_path / folder, text)])
+        return entry_digest(*METHODS.place("Median"))
+
+    first = digest("a", MEDIAN)
+    assert digest("b", MEDIAN.replace("OTHER = 2", "OTHER = 3  # more")) == first
+    assert digest("c", MEDIAN.replace("FACTOR = 1", "FACTOR = 2")) != first
+
+
+def test_the_command_line_takes_plugins(tmp_path):
+    path = write(tmp_path, MEDIAN)
+    done = CliRunner().invoke(main, ["--plugin", str(path), "merge", "--help"])
+    assert done.exit_code == 0, done.output
+    assert "Median" in METHODS
+    missing = CliRunner().invoke(main, ["--plugin", "none.py", "merge", "--help"])
+    assert missing.exit_code == 1
+    assert "Error: plugins: there is no file none.py" in missing.output
