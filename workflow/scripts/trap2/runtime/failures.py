@@ -75,7 +75,7 @@ REASONS = (
         "run fewer jobs at a time (--cores 1); on a cluster the next attempt asks for more",
     ),
     Reason(
-        r"Failed to download file|locate the file on the Hub|offline mode is enabled",
+        r"weights could not be had|locate the file on the Hub|offline mode is enabled",
         "a model's weights cannot be fetched: the hub does not answer, or there is no network",
         "try again later, or set the backbone's pretrained to a file (docs/paper-suite.md, Models)",
     ),
