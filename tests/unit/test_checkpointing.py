@@ -71,9 +71,7 @@ def gradient(update: TrainableUpdate) -> dict[str, torch.Tensor]:
     target = torch.randn(4, 16, generator=torch.Generator().manual_seed(6))
     update.module.train()
     torch.manual_seed(7)
-    accumulate_gradient(
-        lambda s: (update.features(images, s) - target).square().mean(), Trap2(0.5), 0.3
-    )
+    accumulate_gradient(lambda s: (update.at(s)(images) - target).square().mean(), Trap2(0.5), 0.3)
     return {
         name: parameter.grad
         for name, parameter in update.module.named_parameters()
@@ -104,7 +102,7 @@ def test_what_is_kept_for_the_backward_pass_shrinks(family: str) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            update.features(torch.zeros(4, 3, 32, 32), 0.3)
+            update.at(0.3)(torch.zeros(4, 3, 32, 32))
         return sum(sizes)
 
     assert kept(recompute_blocks(tower(family))) < 0.5 * kept(tower(family))

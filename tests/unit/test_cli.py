@@ -26,6 +26,7 @@ from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
 from trap2.training.trainer import Optimisation
 from trap2.updates.adapters import ADAPTER_FILES, AdapterSettings
+from trap2.updates.key import UpdateKey
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base, load_update
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
@@ -95,7 +96,7 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
         head=str(own / "vit/heads/pets.safetensors"),
         data=[str(path) for path in sorted(data.iterdir())],
         folder=tmp_path / "job",
-        names={"suite": "s", "backbone": "vit", "release_format": "lora", "task": "pets"},
+        key=UpdateKey("s", "vit", "lora", "pets", "trap2"),
         backbone={"architecture": ARCHITECTURE},
         training={
             "optimisation": {"steps": 4, "batch_size": 8, "warmup_steps": 1, "evaluate_every": 2},
@@ -328,7 +329,7 @@ def test_a_fault_of_the_program_keeps_its_trace(own, monkeypatch):
     def fault(*_: object) -> None:
         raise ValueError("a fault")
 
-    monkeypatch.setattr("trap2.models.clip.heads.read_head", fault)
+    monkeypatch.setattr("trap2.models.clip.classifier.read_head", fault)
     result = run(own, "evaluate", "--data", own / "data/pets/16")
     assert isinstance(result.exception, ValueError)
     assert not isinstance(result.exception, Trap2Error)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from trap2.data.prepared import Split
 from trap2.evaluation.cells import data_cell, sample_of
-from trap2.evaluation.tasks import Scorer, Task, proxy_batches
+from trap2.evaluation.tasks import Scorer, proxy_batches
 from trap2.merging.catalogue import METHODS, data_methods
 from trap2.models.clip.build import build_clip
+from trap2.models.clip.classifier import Classifier
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 from trap2.updates.applied import AppliedUpdate
@@ -38,6 +39,10 @@ def split(seed: int, count: int = 120) -> Split:
     return Split(images, generator.integers(0, 4, count))
 
 
+def classifier(head: torch.Tensor, val: Split, test: Split, batch_size: int = 64) -> Classifier:
+    return Classifier({"val": val, "test": test}, head, 10.0, batch_size, CPU)
+
+
 @pytest.fixture(params=["vit", "convnext"])
 def setting(request):
     torch.manual_seed(0)
@@ -45,8 +50,8 @@ def setting(request):
     architecture = {"embed_dim": 8, "vision_cfg": dict(vision), "text_cfg": TEXT}
     tower = vision_tower(build_clip(architecture))
     tasks = {
-        name: Task(
-            torch.nn.functional.normalize(torch.randn(4, 8), dim=1), split(k), split(k + 9), 50.0
+        name: classifier(
+            torch.nn.functional.normalize(torch.randn(4, 8), dim=1), split(k), split(k + 9)
         )
         for k, name in enumerate(("a", "b"))
     }
@@ -56,12 +61,12 @@ def setting(request):
         shapes = {name: tower.get_parameter(name).shape for name in weights}
         factors = {n: (torch.randn(s[0], 2), torch.randn(2, s[1])) for n, s in shapes.items()}
         updates.append({n: LowRank(0.2 * b, 0.2 * a) for n, (b, a) in factors.items()})
-    return Scorer(tower, tasks, 10.0, 16, CPU), updates
+    return Scorer(tower, tasks, dict.fromkeys(tasks, 50.0)), updates
 
 
 def batches(scorer: Scorer) -> list[list[torch.Tensor]]:
     return [
-        proxy_batches(task.val, name, samples=100, sampling="random", seed=0, device=CPU)
+        proxy_batches(task, name, samples=100, sampling="random", seed=0)
         for name, task in scorer.tasks.items()
     ]
 
@@ -100,10 +105,10 @@ def test_chain_of_merges_is_not_regmean(setting):
 
 
 def test_samples_depend_on_seed_task_and_sampling():
-    data = split(0, 200)
+    task = classifier(torch.eye(4, 8), split(0, 200), split(1))
 
-    def drawn(seed: int, task: str, sampling: str) -> torch.Tensor:
-        found = proxy_batches(data, task, samples=100, sampling=sampling, seed=seed, device=CPU)
+    def drawn(seed: int, name: str, sampling: str) -> torch.Tensor:
+        found = proxy_batches(task, name, samples=100, sampling=sampling, seed=seed)
         assert sum(len(batch) for batch in found) == 100
         return torch.cat(found)
 
@@ -120,7 +125,7 @@ def entropy(scorer: Scorer, update: dict[str, torch.Tensor], inputs) -> float:
         applied.set(1.0)
         for task, parts in zip(scorer.tasks.values(), inputs, strict=True):
             features = torch.nn.functional.normalize(scorer.model(torch.cat(parts)), dim=1)
-            chances = (scorer.logit_scale * features @ task.head.T).softmax(1)
+            chances = (10.0 * features @ task.head.T).softmax(1)
             total += float(-(chances * chances.log()).sum(1).mean())
     return total
 

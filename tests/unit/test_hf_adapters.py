@@ -139,7 +139,7 @@ def test_an_exported_adapter_does_the_same_in_stock_peft(theirs, base, images, t
     export_adapter(tmp_path / "ours", tmp_path / "hf")
     model = PeftModel.from_pretrained(copy.deepcopy(theirs), str(tmp_path / "hf")).eval()
     with torch.no_grad():
-        expected = update.features(images, 1.0)
+        expected = update.at(1.0)(images)
         assert difference(expected, base(images)) > 0.01
     assert difference(features(model, images), expected) < 1e-5
 

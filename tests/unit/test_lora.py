@@ -53,9 +53,9 @@ def test_read_adapter_is_the_update_that_was_trained(tmp_path, rslora, alpha):
     x = torch.randn(6, 12)
     for s in (0.0, 0.3, 1.0, 2.0):
         torch.testing.assert_close(
-            update.features(x, s), dense_forward(factors, s, x), rtol=1e-5, atol=1e-5
+            update.at(s)(x), dense_forward(factors, s, x), rtol=1e-5, atol=1e-5
         )
-    assert torch.equal(update.features(x, 0.0), tower()(x))
+    assert torch.equal(update.at(0.0)(x), tower()(x))
 
 
 def test_doras_update_is_what_peft_merges_and_scales_like_any_other(tmp_path):
@@ -66,7 +66,7 @@ def test_doras_update_is_what_peft_merges_and_scales_like_any_other(tmp_path):
     delta = read_dora(tmp_path, base)
     loaded = PeftModel.from_pretrained(tower(), str(tmp_path)).eval()
     x = torch.randn(6, 12)
-    torch.testing.assert_close(loaded(x), update.features(x, 1.0), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(x), update.at(1.0)(x), rtol=0, atol=0)
     merged = dict(loaded.merge_and_unload().named_parameters())
     for name, change in delta.items():
         torch.testing.assert_close(change, merged[name] - base[name], rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_doras_update_is_what_peft_merges_and_scales_like_any_other(tmp_path):
         with torch.no_grad():
             for name, change in delta.items():
                 model.get_parameter(name).add_(s * change)
-        torch.testing.assert_close(update.features(x, s), model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(update.at(s)(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_dora_adapter_is_refused_where_factors_are_needed(tmp_path):
@@ -92,7 +92,7 @@ def test_stock_peft_loads_the_adapter(tmp_path):
     update.save(tmp_path)
     loaded = PeftModel.from_pretrained(tower(), str(tmp_path)).eval()
     x = torch.randn(6, 12)
-    torch.testing.assert_close(loaded(x), update.features(x, 1.0), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(x), update.at(1.0)(x), rtol=0, atol=0)
 
 
 def test_an_adapter_that_peft_wrote_is_read(tmp_path):
@@ -160,8 +160,8 @@ def test_full_update_scales_the_difference_and_its_gradient():
             parameter.copy_(base[name] + 0.4 * (update.state()[name] - base[name]))
     for parameter in reference.parameters():
         parameter.requires_grad_(True)
-    torch.testing.assert_close(update.features(x, 0.4), reference(x))
-    update.features(x, 0.4).square().sum().backward()
+    torch.testing.assert_close(update.at(0.4)(x), reference(x))
+    update.at(0.4)(x).square().sum().backward()
     reference(x).square().sum().backward()
     for parameter, expected in zip(update.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, 0.4 * expected.grad, rtol=1e-4, atol=1e-5)

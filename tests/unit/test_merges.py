@@ -13,13 +13,15 @@ from trap2.data.prepared import Split
 from trap2.evaluation import merges
 from trap2.evaluation.cells import Search, search_cell
 from trap2.evaluation.merges import MergePlan, earlier_cells, merge_updates
-from trap2.evaluation.tasks import Scorer, Task
+from trap2.evaluation.tasks import Scorer
 from trap2.merging.merger import Merger
+from trap2.models.clip.classifier import Classifier
 from trap2.runtime import files
 from trap2.updates.delta import LowRank, Update
 
 CELLS = [("TA", "Full"), ("TIES", "Full"), ("TIES", "KnOTS")]
 SEARCH = Search(step=0.5, maximum=1.5, patience=2, second_hyperparameter=False)
+CPU = torch.device("cpu")
 RECORD: dict[str, Any] = {"backbone": "b", "protection": "trap2", "protected_task": "a"}
 
 
@@ -43,8 +45,11 @@ def split(seed: int) -> Split:
 def scorer() -> Scorer:
     torch.manual_seed(0)
     head = nn.functional.normalize(torch.randn(3, 6), dim=1)
-    tasks = {name: Task(head, split(k), split(k + 5), 50.0) for k, name in enumerate("ab")}
-    return Scorer(Tower().requires_grad_(False), tasks, 10.0, 16, torch.device("cpu"))
+    tasks = {
+        name: Classifier({"val": split(k), "test": split(k + 5)}, head, 10.0, 16, CPU)
+        for k, name in enumerate("ab")
+    }
+    return Scorer(Tower().requires_grad_(False), tasks, dict.fromkeys("ab", 50.0))
 
 
 @pytest.fixture

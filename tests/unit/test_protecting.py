@@ -18,6 +18,7 @@ from trap2.protection.protect import protect
 from trap2.runtime import files
 from trap2.updates.adapters import AdapterSettings
 from trap2.updates.delta import CheckpointUpdate, LowRank
+from trap2.updates.key import UpdateKey
 from trap2.updates.stored import load_update
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
@@ -66,10 +67,10 @@ def job(tmp_path: Path) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any], root: Path, release_format: str, name: str, folder: str = "") -> Path:
-    names = {"suite": "s", "backbone": "b", "release_format": release_format, "task": "shapes"}
+    key = UpdateKey("s", "b", release_format, "shapes", name)
     target = root / release_format / (folder or name)
     source = root / release_format / "unprotected"
-    protect(**job, source=source, folder=target, names=names | {"protection": name})
+    protect(**job, source=source, folder=target, key=key)
     return target
 
 

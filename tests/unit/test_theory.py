@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trap2.evaluation.curvature import TaskLoss, along, gradient_norm
+from trap2.evaluation.curvature import SampledLoss, along, gradient_norm
 from trap2.evaluation.theorems import (
     CURVATURE_GRID,
     DOWN_SCALES,
@@ -14,6 +14,8 @@ from trap2.evaluation.theorems import (
     weighted_curvature,
 )
 from trap2.models.clip.attention import SeparateAttention
+from trap2.models.clip.classifier import Classifier
+from trap2.models.task import Batch
 from trap2.report.tables.theorems import degradation_rows, scaling_rows, statement
 
 
@@ -35,11 +37,12 @@ def setting():
     torch.manual_seed(0)
     tower = Tower().requires_grad_(False).eval()
     head = nn.functional.normalize(torch.randn(5, 3), dim=1)
-    batches = [(torch.randn(n, 6, 4), torch.randint(5, (n,))) for n in (7, 4)]
+    batches = [Batch(torch.randn(n, 6, 4), torch.randint(5, (n,))) for n in (7, 4)]
+    task = Classifier({}, head, 3.0, 8, torch.device("cpu"))
     names = ["attention.q_proj.weight", "attention.v_proj.weight", "out.weight"]
     origin = {name: tower.get_parameter(name).clone() for name in names}
     direction = {name: 0.5 * torch.randn_like(value) for name, value in origin.items()}
-    return tower, TaskLoss(head, 3.0, batches), origin, direction
+    return tower, SampledLoss(task, batches), origin, direction
 
 
 def flat_loss(tower, loss, origin):
@@ -50,10 +53,10 @@ def flat_loss(tower, loss, origin):
         parts = vector.split([shape.numel() for shape in shapes.values()])
         weights = {n: p.reshape(s) for (n, s), p in zip(shapes.items(), parts, strict=True)}
         total = 0.0
-        for images, labels in loss.batches:
-            features = torch.func.functional_call(tower, weights, (images,))
-            values = 3.0 * nn.functional.normalize(features, dim=1) @ loss.head.T
-            total = total + nn.functional.cross_entropy(values, labels, reduction="sum")
+        for batch in loss.batches:
+            features = torch.func.functional_call(tower, weights, (batch.inputs,))
+            values = 3.0 * nn.functional.normalize(features, dim=1) @ loss.task.head.T
+            total = total + nn.functional.cross_entropy(values, batch.labels, reduction="sum")
         return total / 11
 
     return function

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 from trap2.data.prepared import Split
+from trap2.models.clip.classifier import Classifier
 from trap2.models.scoring import has_bfloat16, mixed_precision
 from trap2.protection.trap2 import Trap2
 from trap2.runtime.interruption import Interrupted
-from trap2.training.trainer import Optimisation, Problem, Trainer, batch_indices, learning_rate
+from trap2.training.trainer import Optimisation, Trainer, batch_indices, learning_rate
 from trap2.updates.adapters import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
@@ -50,9 +51,9 @@ def split(n: int, seed: int) -> Split:
     return Split(images, labels)
 
 
-def problem() -> Problem:
+def task() -> Classifier:
     head = torch.nn.functional.normalize(torch.eye(3, 6), dim=-1)
-    return Problem(split(50, 1), split(30, 2), head, 10.0)
+    return Classifier({"train": split(50, 1), "val": split(30, 2)}, head, 10.0, 256, CPU)
 
 
 def make_trainer(form: str = "lora", objective: Trap2 | None = None, **changed) -> Trainer:
@@ -63,7 +64,7 @@ def make_trainer(form: str = "lora", objective: Trap2 | None = None, **changed) 
         update = FullUpdate(base)
     settings = Optimisation(**(SETTINGS.__dict__ | changed))
     log = lambda line: None  # noqa: E731
-    return Trainer(update, problem(), settings, objective, seed=0, run="test", device=CPU, log=log)
+    return Trainer(update, task(), settings, objective, seed=0, run="test", log=log)
 
 
 def same(left: dict, right: dict) -> bool:
@@ -99,10 +100,10 @@ def test_a_batch_larger_than_the_data_goes_on_into_the_next_epoch():
 @pytest.mark.parametrize("trap2", [None, Trap2(0.05)])
 def test_training_learns_and_repeats_its_bytes(form, trap2):
     first, second = make_trainer(form, trap2), make_trainer(form, trap2)
-    before = first.score(problem().val).accuracy
+    before = first.score("val").accuracy
     first.fit()
     second.fit()
-    assert first.score(problem().val).accuracy > before + 20
+    assert first.score("val").accuracy > before + 20
     assert same(first.update.state(), second.update.state())
 
 
@@ -187,7 +188,7 @@ def test_the_best_validation_is_kept_and_patience_ends_training():
     # Only the first validation can count as a gain of 200 points over nothing.
     assert progress.best_step == 2
     assert progress.step == 6
-    assert math.isclose(progress.best_accuracy, trainer.score(problem().val).accuracy)
+    assert math.isclose(progress.best_accuracy, trainer.score("val").accuracy)
 
 
 @pytest.mark.parametrize(

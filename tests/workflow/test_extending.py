@@ -169,8 +169,8 @@ for parameter in update.parameters():
     parameter.data.normal_()
 with torch.no_grad():
     assert before.shape == (2, 64)
-    torch.testing.assert_close(update.features(images, 0.0), before)
-    assert not torch.allclose(update.features(images, 1.0), before)
+    torch.testing.assert_close(update.at(0.0)(images), before)
+    assert not torch.allclose(update.at(1.0)(images), before)
 """
 
 

@@ -51,18 +51,14 @@ def test_a_backbone_without_attention_ends_the_run_with_the_reason(clone):
 def accuracy(clone, adapter) -> float:
     """Test accuracy of an adapter of `shapes` as stock PEFT applies it."""
     from trap2.data.prepared import open_split
-    from trap2.models.clip.classifier import score
+    from trap2.models.clip.classifier import Classifier
     from trap2.models.clip.heads import read_head
 
     results = clone.folder / "results/smoke"
     base = json.loads((results / "ViT-demo/base.json").read_text("utf-8"))
     tower = load_tower(results / "ViT-demo/tower.safetensors", base, torch.device("cpu"))
-    found = score(
-        PeftModel.from_pretrained(tower, str(adapter)).eval(),
-        read_head(results / "ViT-demo/heads/shapes.safetensors"),
-        100,
-        open_split(results / "data/shapes/32", "test"),
-        batch_size=50,
-        device=torch.device("cpu"),
-    )
-    return found.accuracy
+    head = read_head(results / "ViT-demo/heads/shapes.safetensors")
+    images = {"test": open_split(results / "data/shapes/32", "test")}
+    classifier = Classifier(images, head, 100, 50, torch.device("cpu"))
+    model = PeftModel.from_pretrained(tower, str(adapter)).eval()
+    return classifier.score(model, "test").accuracy

@@ -74,7 +74,7 @@ def test_every_figure_is_made(smoke):
 
 def test_stock_peft_loads_a_released_adapter_and_scores_the_recorded_accuracy(smoke):
     from trap2.data.prepared import open_split
-    from trap2.models.clip.classifier import score
+    from trap2.models.clip.classifier import Classifier
     from trap2.models.clip.heads import read_head
 
     results = smoke.folder / "results/smoke"
@@ -82,18 +82,14 @@ def test_stock_peft_loads_a_released_adapter_and_scores_the_recorded_accuracy(sm
     tower = load_tower(results / "ViT-demo/tower.safetensors", record, torch.device("cpu"))
     adapter = results / "ViT-demo/lora/shapes/trap2"
     model = PeftModel.from_pretrained(tower, str(adapter)).eval()
-    found = score(
-        model,
-        read_head(results / "ViT-demo/heads/shapes.safetensors"),
-        100,
-        open_split(results / "data/shapes/32", "test"),
-        batch_size=50,
-        device=torch.device("cpu"),
-    )
+    head = read_head(results / "ViT-demo/heads/shapes.safetensors")
+    images = {"test": open_split(results / "data/shapes/32", "test")}
+    classifier = Classifier(images, head, 100, 50, torch.device("cpu"))
+    found = classifier.score(model, "test")
     update = json.loads((adapter / "update.json").read_text("utf-8"))
     assert found.accuracy == update["test"]["accuracy"]
     assert update["versions"]["open_clip_torch"] == open_clip.__version__
-    assert {"seed", "seconds", "val", "test", "optimisation", "trap2"} <= update.keys()
+    assert {"seed", "seconds", "val", "test", "optimisation", "objective"} <= update.keys()
 
 
 def test_a_second_run_does_nothing(smoke):

@@ -80,6 +80,7 @@ rule build_head:
     params:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         device=config["device"],
         code=code.model("build_head.py"),
     message:

@@ -28,6 +28,7 @@ rule measure_curvature:
         tasks=parameters.tasks,
         images=parameters.curvature_images,
         logit_scale=parameters.logit_scale,
+        batch_size=parameters.batch_size,
         seed=parameters.seed,
         device=config["device"],
         code=code.model("measure_curvature.py"),

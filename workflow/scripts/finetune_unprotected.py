@@ -3,11 +3,12 @@
 from trap2.runtime import job
 from trap2.runtime.script import snakemake
 from trap2.training.finetune import finetune, workflow_arguments
+from trap2.updates.key import UpdateKey
 
 with job.running(snakemake) as log:
     finetune(
         **workflow_arguments(snakemake),
-        names=dict(snakemake.wildcards) | {"protection": "unprotected"},
+        key=UpdateKey.of(dict(snakemake.wildcards), protection="unprotected"),
         objective=None,
         log=log,
     )

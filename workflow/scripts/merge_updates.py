@@ -2,23 +2,17 @@
 
 from pathlib import Path
 
-from trap2.data.prepared import notes
 from trap2.evaluation.cells import Search
 from trap2.evaluation.merges import MergePlan, input_digests, merge_updates
-from trap2.evaluation.tasks import Scorer, open_tasks
-from trap2.models.clip.tower import load_tower
-from trap2.runtime import device as devices
+from trap2.evaluation.tasks import Scorer, open_bench
 from trap2.runtime import job
 from trap2.runtime.script import snakemake
-from trap2.runtime.versions import versions
 from trap2.updates.records import MergeRecord
 from trap2.updates.stored import load_updates
 
 with job.running(snakemake) as log:
     params, names, given = snakemake.params, dict(snakemake.wildcards), snakemake.input
-    device = devices.device(params.device, snakemake.threads)
-    tasks = open_tasks(params.tasks, list(given.data), given.heads, given.references)
-    model = load_tower(given.model, params.backbone, device)
+    bench = open_bench(snakemake, "val", "test")
     record: MergeRecord = {
         "suite": names["suite"],
         "backbone": names["backbone"],
@@ -27,10 +21,10 @@ with job.running(snakemake) as log:
         "protected_task": names["protected"],
         "tasks": params.tasks,
         "seed": params.seed,
-        "device": device.type,
-        "versions": versions(),
-        "notes": notes(given.data),
         "cells": {},
+        "device": bench.origin["device"],
+        "versions": bench.origin["versions"],
+        "notes": bench.origin["notes"],
     }
     merging = params.merging
     plan = MergePlan(
@@ -42,7 +36,7 @@ with job.running(snakemake) as log:
         params.seed,
     )
     merge_updates(
-        Scorer(model, tasks, params.logit_scale, params.batch_size, device),
+        Scorer.of(bench, given.references),
         load_updates(given.updates, given.model),
         plan,
         record,

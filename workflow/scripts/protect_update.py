@@ -6,6 +6,7 @@ from trap2.protection.protect import protect
 from trap2.runtime import device as devices
 from trap2.runtime import job
 from trap2.runtime.script import snakemake
+from trap2.updates.key import UpdateKey
 
 with job.running(snakemake) as log:
     protect(
@@ -14,7 +15,7 @@ with job.running(snakemake) as log:
         data=list(snakemake.input.data),
         source=Path(snakemake.input.unprotected[0]).parent,
         folder=Path(snakemake.output[0]).parent,
-        names=dict(snakemake.wildcards),
+        key=UpdateKey.of(dict(snakemake.wildcards)),
         backbone=snakemake.params.backbone,
         logit_scale=snakemake.params.logit_scale,
         batch_size=snakemake.params.batch_size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -66,10 +65,9 @@ def evaluate(
         --update results/demo/ViT-demo/lora/digits/trap2 --scale 0.5 --scale 1 --scale 1.5
     """
     from trap2.cli.inputs import Base, digests, load
-    from trap2.data.prepared import open_task
+    from trap2.data.prepared import check_split
     from trap2.evaluation.scale_sweep import sweep_scale
-    from trap2.models.clip.classifier import score
-    from trap2.models.clip.heads import read_head
+    from trap2.models.clip.classifier import open_classifier
     from trap2.models.clip.tower import load_tower
     from trap2.models.scoring import score_record
     from trap2.runtime import files
@@ -79,19 +77,24 @@ def evaluate(
         raise click.UsageError("--scale: only with --update; the base model has no scale")
     base_model = Base(base)
     task, task_files = base_model.task(data, split)
-    head = read_head(base_model.head(task))
     place = chosen_device(device, threads)
     model = load_tower(base_model.weights, base_model.backbone, place)
-    images = open_task(task_files, task, split)
-    how: dict[str, Any] = {"batch_size": batch_size, "device": place}
+    part = check_split(split)
+    classifier = open_classifier(
+        base_model.head(task),
+        task_files,
+        task,
+        [part],
+        logit_scale=logit_scale,
+        batch_size=batch_size,
+        device=place,
+    )
     scores: Sequence[ScoreRecord]
     if update is None:
-        scores = [score_record(score(model, head, logit_scale, images, **how))]
+        scores = [score_record(classifier.score(model, part))]
     else:
         delta = load(update, base_model)
-        scores = sweep_scale(
-            model, delta, scales or (1.0,), head=head, split=images, logit_scale=logit_scale, **how
-        )
+        scores = sweep_scale(model, classifier, part, delta, scales or (1.0,))
     for found in scores:
         where = f"s = {found.get('s'):g}" if update else "zero-shot"
         click.echo(

@@ -70,6 +70,7 @@ def protect(
     from trap2.cli.inputs import Base, record_of, refuse_to_replace
     from trap2.protection import protect
     from trap2.runtime import files
+    from trap2.updates.key import UpdateKey
     from trap2.updates.stored import release_format
 
     refuse_to_replace(output / "update.json", "an update")
@@ -89,12 +90,7 @@ def protect(
         data=task_files,
         source=update,
         folder=output,
-        names={
-            "backbone": base_model.name,
-            "release_format": release_format(update),
-            "task": task,
-            "protection": defense,
-        },
+        key=UpdateKey(None, base_model.name, release_format(update), task, defense),
         backbone=base_model.backbone,
         logit_scale=logit_scale,
         batch_size=batch_size,

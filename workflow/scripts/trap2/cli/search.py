@@ -86,8 +86,9 @@ def search(
     from trap2.cli.inputs import Base, digests, load
     from trap2.data.prepared import notes
     from trap2.evaluation.cells import Search, search_cell
-    from trap2.evaluation.tasks import Scorer, open_tasks
+    from trap2.evaluation.tasks import Scorer, reference_accuracy
     from trap2.merging.merger import Merger
+    from trap2.models.clip.classifier import open_classifier
     from trap2.models.clip.tower import load_tower
     from trap2.runtime import files
     from trap2.runtime.versions import versions
@@ -96,11 +97,21 @@ def search(
     prepared = dict(base_model.task(folder, "val", "test") for folder in data)
     records = _references(list(prepared), updates, references)
     every = [path for paths in prepared.values() for path in paths]
-    heads = [base_model.head(task) for task in prepared]
     place = chosen_device(device, threads)
     model = load_tower(base_model.weights, base_model.backbone, place)
-    tasks = open_tasks(prepared, every, heads, records)
-    scorer = Scorer(model, tasks, logit_scale, batch_size, place)
+    tasks = {
+        task: open_classifier(
+            base_model.head(task),
+            paths,
+            task,
+            ("val", "test"),
+            logit_scale=logit_scale,
+            batch_size=batch_size,
+            device=place,
+        )
+        for task, paths in prepared.items()
+    }
+    scorer = Scorer(model, tasks, dict(map(reference_accuracy, records)))
     merger = Merger([load(folder, base_model) for folder in updates], space)
     cell = search_cell(scorer, merger, method, options, Search(**search))
     record = {

@@ -108,6 +108,7 @@ def train(
     from trap2.cli.inputs import Base, refuse_to_replace
     from trap2.protection.catalogue import objective_of
     from trap2.training.finetune import finetune
+    from trap2.updates.key import UpdateKey
 
     refuse_to_replace(output / "update.json", "an update")
     objective = _given(OBJECTIVE, settings)
@@ -118,18 +119,14 @@ def train(
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
     base_model = Base(base)
     task, task_files = base_model.task(data, "train", "val", "test")
+    protection = "unprotected" if lambda_ is None else "trap2"
     form: dict[str, Any] = {"optimisation": _given(OPTIMISATION, settings)}
     finetune(
         model=base_model.weights,
         head=base_model.head(task),
         data=task_files,
         folder=output,
-        names={
-            "backbone": base_model.name,
-            "release_format": release_format,
-            "task": task,
-            "protection": "unprotected" if lambda_ is None else "trap2",
-        },
+        key=UpdateKey(None, base_model.name, release_format, task, protection),
         backbone=base_model.backbone,
         training=form | ({"adapter": adapter} if release_format == "lora" else {}),
         objective=None if lambda_ is None else objective_of("trap2", lambda_, objective),

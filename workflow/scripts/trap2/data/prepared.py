@@ -14,14 +14,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 
-SPLITS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
+
+
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+
+class UnknownSplit(Trap2Error):
+    """A split's name is none of :data:`SPLITS`, or a task lacks this one."""
+
+
+def check_split(name: str) -> SplitName:
+    """The name of a split, if it is one: nothing else may stand for one of them.
+
+    Raises:
+        UnknownSplit: it is none.
+    """
+    for split in SPLITS:
+        if name == split:
+            return split
+    raise UnknownSplit(f"split '{name}' is unknown; choose from {', '.join(SPLITS)}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,12 @@ class Split:
 
 
 def split_files(split: str) -> list[str]:
-    """The two file names of one split inside a prepared folder."""
+    """The two file names of one split inside a prepared folder.
+
+    Raises:
+        UnknownSplit: there is no such split.
+    """
+    check_split(split)
     return [f"{split}.images.npy", f"{split}.labels.npy"]
 
 
@@ -145,8 +169,13 @@ def describe(
 
 
 def open_task(data: list[str], task: str, split: str) -> Split:
-    """One split of a task, found among a job's input files."""
-    wanted = f"{split}.images.npy"
+    """One split of a task, found among a job's input files.
+
+    Raises:
+        UnknownSplit: there is no such split.
+        FileError: it is not among the files, or damaged.
+    """
+    wanted = split_files(split)[0]
     for path in map(Path, data):
         if path.name == wanted and path.parent.parent.name == task:
             return open_split(path.parent, split)

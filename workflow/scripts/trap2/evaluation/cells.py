@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trap2.evaluation.tasks import Scorer, Task
+from trap2.evaluation.tasks import Scorer
 from trap2.merging.catalogue import METHODS, PUBLISHED_OPTION_GRIDS, check_options
 from trap2.merging.merger import Merger
 from trap2.merging.sample import Sample
 from trap2.merging.search import search_options
-from trap2.models.clip.classifier import logits
 from trap2.models.layers import lora_targets
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
@@ -180,14 +179,9 @@ def data_cell(
 
 def sample_of(scorer: Scorer, inputs: Sequence[Sequence[torch.Tensor]]) -> Sample:
     """What a merge with data sees: the scorer's model and a sample of each of its tasks."""
-
-    def logits_of(task: Task) -> Callable[[torch.Tensor], torch.Tensor]:
-        head = task.head.to(scorer.device)
-        return lambda features: logits(features, head, scorer.logit_scale)
-
     return Sample(
         scorer.model,
         lora_targets(scorer.model),
         inputs,
-        [logits_of(task) for task in scorer.tasks.values()],
+        [task.logits for task in scorer.tasks.values()],
     )

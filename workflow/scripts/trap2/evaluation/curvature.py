@@ -11,38 +11,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from trap2.models.clip.classifier import logits
+from trap2.models.task import Batch, Task
 
 Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class TaskLoss:
-    """The empirical loss L of a task: mean cross-entropy in nats over a sample of images.
+class SampledLoss:
+    """The empirical loss L of a task: its mean in nats over a sample of examples.
 
     Attributes:
-        head: zero-shot head (C, d).
-        logit_scale: factor on the cosines.
-        batches: normalised images (n, 3, H, W) with labels (n,).
+        task: the task.
+        batches: the sample.
     """
 
-    head: torch.Tensor
-    logit_scale: float
-    batches: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    task: Task
+    batches: Sequence[Batch]
 
-    def total(self, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy summed over a batch."""
-        values = logits(features, self.head.to(features.device), self.logit_scale)
-        return F.cross_entropy(values, labels, reduction="sum")
+    def total(self, model: nn.Module, weights: Weights, batch: Batch) -> torch.Tensor:
+        """The loss summed over a batch, of the model at the given weights."""
+
+        def moved(inputs: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = torch.func.functional_call(model, dict(weights), (inputs,))
+            return output
+
+        return self.task.loss(moved, batch, reduction="sum")
 
     @property
     def count(self) -> int:
-        """Number of images."""
-        return sum(len(labels) for _, labels in self.batches)
+        """Number of examples."""
+        return sum(map(len, self.batches))
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _twice_differentiable() -> Iterator[None]:
 
 
 def along(
-    model: nn.Module, origin: Weights, direction: Weights, loss: TaskLoss, u: float
+    model: nn.Module, origin: Weights, direction: Weights, loss: SampledLoss, u: float
 ) -> Derivatives:
     """The loss and its two derivatives in u at the weights origin + u·direction.
 
@@ -74,11 +75,12 @@ def along(
         u: the point.
     """
     sums = [0.0, 0.0, 0.0]
-    for images, labels in loss.batches:
+    like = next(iter(origin.values()))
+    for batch in loss.batches:
         with _twice_differentiable():
-            point = torch.tensor(u, device=images.device, dtype=images.dtype, requires_grad=True)
+            point = torch.tensor(u, device=like.device, dtype=like.dtype, requires_grad=True)
             weights = {name: origin[name] + point * direction[name] for name in origin}
-            value = loss.total(torch.func.functional_call(model, weights, (images,)), labels)
+            value = loss.total(model, weights, batch)
             (slope,) = torch.autograd.grad(value, point, create_graph=True)
             (curvature,) = torch.autograd.grad(slope, point)
         for k, part in enumerate((value, slope, curvature)):
@@ -86,13 +88,12 @@ def along(
     return Derivatives(*(total / loss.count for total in sums))
 
 
-def gradient_norm(model: nn.Module, weights: Weights, loss: TaskLoss) -> float:
+def gradient_norm(model: nn.Module, weights: Weights, loss: SampledLoss) -> float:
     """‖∇L‖_F with respect to the named weights, at those weights."""
     leaves = {name: value.detach().clone().requires_grad_() for name, value in weights.items()}
-    for images, labels in loss.batches:
+    for batch in loss.batches:
         with torch.enable_grad():
-            value = loss.total(torch.func.functional_call(model, leaves, (images,)), labels)
-            (value / loss.count).backward()
+            torch.autograd.backward(loss.total(model, leaves, batch) / loss.count)
     squares = (
         leaf.grad.double().square().sum() for leaf in leaves.values() if leaf.grad is not None
     )

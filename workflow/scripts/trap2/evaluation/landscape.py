@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import torch
 from torch import nn
 
-from trap2.data.prepared import Split
 from trap2.data.proxy import proxy_sample
-from trap2.evaluation.curvature import TaskLoss, along, gradient_norm
+from trap2.evaluation.curvature import SampledLoss, along, gradient_norm
 from trap2.evaluation.pairs import combination, frobenius_norm
+from trap2.evaluation.tasks import Bench
 from trap2.evaluation.theorems import (
     CURVATURE_GRID,
     cross_degradation,
     down_scaling,
     weighted_curvature,
 )
-from trap2.models.clip.tower import normalise
+from trap2.models.task import Task
+from trap2.runtime.seeding import numpy_generator
 from trap2.updates.delta import Update, dense_layers
+from trap2.updates.records import (
+    DegradationRecord,
+    PairDegradationRecord,
+    ScalingRecord,
+    TaskScalingRecord,
+)
 
+# Two derivatives keep several times the activations of a score: no batch is larger than this, and
+# a smaller configured batch size holds here too.
 _BATCH = 64
 
 
-def sampled_loss(
-    split: Split,
-    head: torch.Tensor,
-    logit_scale: float,
-    images: int,
-    generator: np.random.Generator,
-    device: torch.device,
-) -> TaskLoss:
-    """The loss on a random sample of a split's images."""
-    chosen = proxy_sample(split.labels, images, "random", generator)
-    pixels = normalise(torch.from_numpy(split.images[chosen].copy()).to(device))
-    labels = torch.from_numpy(split.labels[chosen].copy()).to(device)
-    batches = list(zip(pixels.split(_BATCH), labels.split(_BATCH), strict=True))
-    return TaskLoss(head.to(device), logit_scale, batches)
+def sampled_loss(task: Task, examples: int, generator: np.random.Generator) -> SampledLoss:
+    """The loss on a random sample of a task's test split."""
+    chosen = proxy_sample(task.labels("test"), examples, "random", generator)
+    size = min(_BATCH, task.batch_size)
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return SampledLoss(task, [task.batch("test", part) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Landscape:
     """
 
     model: nn.Module
-    losses: Mapping[str, TaskLoss]
+    losses: Mapping[str, SampledLoss]
 
     def _dense(self, update: Update) -> dict[str, torch.Tensor]:
         own = self.model.state_dict()
@@ -71,7 +72,7 @@ class Landscape:
         """‖∇L‖_F at W0 + ΔW, over the weights that the update changes."""
         return gradient_norm(self.model, self._moved(update), self.losses[task])
 
-    def scaling(self, update: Update, task: str) -> list[dict[str, Any]]:
+    def scaling(self, update: Update, task: str) -> list[ScalingRecord]:
         """Theorem A.2 for one update, a record a scale."""
         delta = self._dense(update)
         origin, loss = self._base(list(delta)), self.losses[task]
@@ -81,9 +82,21 @@ class Landscape:
             {u: point.curvature for u, point in at.items()},
             at[1.0].slope,
         )
-        return [asdict(each) | {"premise": each.premise} for each in found]
+        return [
+            {
+                "s": each.s,
+                "mu": each.mu,
+                "epsilon": each.epsilon,
+                "bound": each.bound,
+                "measured": each.measured,
+                "premise": each.premise,
+            }
+            for each in found
+        ]
 
-    def degradation(self, own: Update, other: Update, task: str, epsilon: float) -> dict[str, Any]:
+    def degradation(
+        self, own: Update, other: Update, task: str, epsilon: float
+    ) -> DegradationRecord:
         """Theorem A.4 for the task of ``own``, averaged with ``other``.
 
         Args:
@@ -99,4 +112,67 @@ class Landscape:
         integral = weighted_curvature(lambda u: along(self.model, origin, half, loss, u).curvature)
         distance = frobenius_norm(secant)
         found = cross_degradation(distance, epsilon, start.slope, integral, start.loss, end.loss)
-        return asdict(found) | {"guaranteed": found.guaranteed}
+        return {
+            "distance": found.distance,
+            "epsilon": found.epsilon,
+            "slope": found.slope,
+            "mu_hvp": found.mu_hvp,
+            "mu_hvp_error": found.mu_hvp_error,
+            "mu_profile": found.mu_profile,
+            "bound": found.bound,
+            "measured": found.measured,
+            "guaranteed": found.guaranteed,
+        }
+
+
+def measure_curvature(
+    bench: Bench,
+    protected: Mapping[str, Update],
+    unprotected: Mapping[str, Update],
+    *,
+    examples: int,
+    seed: int,
+    log: Callable[[str], None],
+) -> tuple[list[TaskScalingRecord], list[PairDegradationRecord]]:
+    """What Theorems A.2 and A.4 speak of, for every protected update and every ordered pair.
+
+    Args:
+        bench: the base model, which is not changed, with every task's test split.
+        protected: every task's protected adapter.
+        unprotected: every task's unprotected adapter.
+        examples: how many of a test split a loss is measured on.
+        seed: the configuration's seed, of the samples.
+        log: receives progress.
+
+    Returns:
+        Theorem A.2 by task and scale, Theorem A.4 by pair and side.
+    """
+    landscape = Landscape(
+        bench.model,
+        {
+            name: sampled_loss(task, examples, numpy_generator(seed, "curvature sample", name))
+            for name, task in bench.tasks.items()
+        },
+    )
+    sides = {"protected": protected, "unprotected": unprotected}
+    slopes = {}
+    scalings: list[TaskScalingRecord] = []
+    for task in bench.tasks:
+        for side, updates in sides.items():
+            slopes[side, task] = landscape.gradient(updates[task], task)
+        for scaling in landscape.scaling(protected[task], task):
+            scalings.append({**scaling, "task": task})
+        log(f"{task}: gradient {slopes['protected', task]:.3g}")
+    pairs: list[PairDegradationRecord] = []
+    for first, second in permutations(bench.tasks, 2):
+        one, two = protected[first], unprotected[second]
+        for side, task, own, other in (
+            ("protected", first, one, two),
+            ("unprotected", second, two, one),
+        ):
+            found = landscape.degradation(own, other, task, slopes[side, task])
+            pairs.append(
+                {**found, "protected_task": first, "unprotected_task": second, "side": side}
+            )
+        log(f"{first} with {second}: distance {found['distance']:.3g}")
+    return scalings, pairs

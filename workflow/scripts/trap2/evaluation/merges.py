@@ -69,9 +69,9 @@ def merge_updates(
     """
     common = {
         **depends_on,
-        "references": {name: task.reference for name, task in scorer.tasks.items()},
-        "device": scorer.device.type,
-        "batch_size": scorer.batch_size,
+        "references": scorer.references,
+        "device": record.get("device"),
+        "batch_size": {name: task.batch_size for name, task in scorer.tasks.items()},
     }
     earlier, made = earlier_cells(output), dict[str, CellRecord]()
     maker = _Maker(scorer, updates, plan)
@@ -139,12 +139,11 @@ class _Maker:
         if sampling not in self.samples:
             self.samples[sampling] = [
                 proxy_batches(
-                    task.val,
+                    task,
                     name,
                     samples=self.plan.samples,
                     sampling=sampling,
                     seed=self.plan.seed,
-                    device=self.scorer.device,
                 )
                 for name, task in self.scorer.tasks.items()
             ]

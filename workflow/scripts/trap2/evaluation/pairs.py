@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from itertools import permutations
 
 import torch
 from torch import nn
 
+from trap2.evaluation.tasks import Bench
+from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import LowRank, Update, UpdateError, dense_layers
+from trap2.updates.records import MixRecord, PairRecord, PathPoint, Sides
 
 PAIR_SCALE = 0.8
 """Coefficient of both updates in the pairwise merges of Figure 4 (Appendix D.6)."""
@@ -51,22 +54,22 @@ def frobenius_norm(update: Mapping[str, LowRank]) -> float:
 
 
 def mix_pair(
-    model: nn.Module, protected: Update, unprotected: Update, measure: Callable[[], Any]
-) -> dict[str, Any]:
+    model: nn.Module, protected: Update, unprotected: Update, measure: Callable[[], Sides]
+) -> MixRecord:
     """One ordered pair: the path between the two updates, and their merge at 0.8.
 
     Args:
         model: holds W0, and holds it again afterwards.
         protected: ΔW_κ, at β = 0.
         unprotected: ΔW_τ, at β = 1.
-        measure: scores the model with the weights that it holds when called.
+        measure: scores the model, with the weights that it holds when called, on both tasks.
 
     Returns:
         ``distance`` ‖ΔW_τ − ΔW_κ‖_F; ``path``, a ``beta`` and a ``score`` each, at the weights
         W0 + ΔW_κ + β(ΔW_τ − ΔW_κ); ``merged``, the score at W0 + 0.8(ΔW_κ + ΔW_τ).
     """
     secant = combination(unprotected, protected, 1.0, -1.0)
-    path = []
+    path: list[PathPoint] = []
     with AppliedUpdate(model, dense_layers(protected)) as start:
         start.set(1.0)
         with AppliedUpdate(model, dense_layers(secant)) as along:
@@ -78,3 +81,31 @@ def mix_pair(
         merged.set(PAIR_SCALE)
         score = measure()
     return {"distance": frobenius_norm(secant), "path": path, "merged": score}
+
+
+def mix_pairs(
+    bench: Bench,
+    protected: Mapping[str, Update],
+    unprotected: Mapping[str, Update],
+    log: Callable[[str], None],
+) -> list[PairRecord]:
+    """Mix every task's protected adapter with every other task's unprotected one.
+
+    Args:
+        bench: the base model, which holds W0 again afterwards, with every task's test split.
+        protected: every task's protected adapter.
+        unprotected: every task's unprotected adapter.
+        log: receives a line a pair.
+    """
+    pairs: list[PairRecord] = []
+    for first, second in permutations(bench.tasks, 2):
+
+        def measure(one: str = first, two: str = second) -> Sides:
+            scores = (bench.tasks[task].score(bench.model, "test") for task in (one, two))
+            on_first, on_second = map(score_record, scores)
+            return {"protected": on_first, "unprotected": on_second}
+
+        found = mix_pair(bench.model, protected[first], unprotected[second], measure)
+        pairs.append({**found, "protected_task": first, "unprotected_task": second})
+        log(f"{first} with {second}: distance {found['distance']:.3f}")
+    return pairs

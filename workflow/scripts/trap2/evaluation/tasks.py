@@ -1,39 +1,49 @@
-"""The tasks of an evaluation: what scoring a model on each of them needs."""
+"""What evaluations read: a base model with the tasks that it is scored on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import nn
 
-from trap2.data.prepared import Split, open_task
+from trap2.data.prepared import SplitName, notes
 from trap2.data.proxy import proxy_sample
-from trap2.models.clip.classifier import score
-from trap2.models.clip.heads import read_head
-from trap2.models.clip.tower import normalise
+from trap2.models.clip.classifier import open_classifier
+from trap2.models.clip.tower import load_tower
 from trap2.models.scoring import Score
+from trap2.models.task import Task
+from trap2.runtime import device as devices
 from trap2.runtime import files
+from trap2.runtime.script import Snakemake
 from trap2.runtime.seeding import numpy_generator
+from trap2.runtime.versions import versions
+
+
+class Origin(TypedDict):
+    """Where a job computed, with what, and what its data's manifests say."""
+
+    device: str
+    versions: dict[str, str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What evaluating a merged model on one task needs.
+class Bench:
+    """A base model with the tasks that it is scored on.
 
     Attributes:
-        head: zero-shot head (C, d).
-        val, test: the task's splits.
-        reference: the unprotected update's validation accuracy in percent, the denominator of
-            the normalised accuracy.
+        model: holds W0.
+        tasks: by name, in the configured order.
+        origin: for the record.
     """
 
-    head: torch.Tensor
-    val: Split
-    test: Split
-    reference: float
+    model: nn.Module
+    tasks: Mapping[str, Task]
+    origin: Origin
 
 
 def reference_accuracy(path: str) -> tuple[str, float]:
@@ -55,69 +65,85 @@ def reference_accuracy(path: str) -> tuple[str, float]:
     return record["task"], accuracy
 
 
-def open_tasks(
-    names: Iterable[str], data: list[str], heads: Iterable[str], references: Iterable[str]
-) -> dict[str, Task]:
-    """The tasks of a merge, from a job's input files.
+def open_bench(snakemake: Snakemake, *splits: SplitName) -> Bench:
+    """The bench of a job, from a script's ``snakemake`` object.
 
-    Args:
-        names: the tasks, in order.
-        data: prepared files of all tasks, validation and test.
-        heads: all tasks' zero-shot heads, ``{task}.safetensors``.
-        references: the unprotected updates' records, ``update.json``.
+    Its rule has the inputs ``model``, ``heads`` and ``data`` and the parameters ``backbone``,
+    ``tasks``, ``logit_scale``, ``batch_size`` and ``device``.
     """
-    head = {Path(path).stem: read_head(path) for path in heads}
-    reference = dict(map(reference_accuracy, references))
-    return {
-        name: Task(
-            head[name],
-            open_task(data, name, "val"),
-            open_task(data, name, "test"),
-            reference[name],
+    params, data = snakemake.params, list(snakemake.input.data)
+    device = devices.device(params.device, snakemake.threads)
+    heads = {Path(path).stem: path for path in snakemake.input.heads}
+    tasks = {
+        task: open_classifier(
+            heads[task],
+            data,
+            task,
+            splits,
+            logit_scale=params.logit_scale,
+            batch_size=params.batch_size,
+            device=device,
         )
-        for name in names
+        for task in params.tasks
     }
+    model = load_tower(snakemake.input.model, params.backbone, device)
+    origin: Origin = {"device": device.type, "versions": versions(), "notes": notes(data)}
+    return Bench(model, tasks, origin)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores one model on several tasks."""
+    """Scores one model on several tasks.
+
+    Attributes:
+        model: scored with the weights that it holds when asked.
+        tasks: by name.
+        references: the unprotected updates' validation accuracies in percent by task, the
+            denominators of the normalised accuracy.
+    """
 
     model: nn.Module
     tasks: Mapping[str, Task]
-    logit_scale: float
-    batch_size: int
-    device: torch.device
+    references: Mapping[str, float]
 
-    def scores(self, split: str) -> dict[str, Score]:
+    @classmethod
+    def of(cls, bench: Bench, references: Iterable[str]) -> Scorer:
+        """A bench's scorer, with the files of the unprotected updates' records.
+
+        Raises:
+            FileError: a record has no accuracy that can be divided by.
+        """
+        return cls(bench.model, bench.tasks, dict(map(reference_accuracy, references)))
+
+    def scores(self, split: SplitName) -> dict[str, Score]:
         """The model, with the weights it holds now, on every task's split."""
-        return {
-            name: score(
-                self.model,
-                task.head,
-                self.logit_scale,
-                task.val if split == "val" else task.test,
-                batch_size=self.batch_size,
-                device=self.device,
-            )
-            for name, task in self.tasks.items()
-        }
+        return {name: task.score(self.model, split) for name, task in self.tasks.items()}
 
     def normalised_accuracy(self) -> float:
         """Mean over the tasks of validation accuracy / the unprotected update's (percent)."""
         scores = self.scores("val")
-        ratios = [scores[name].accuracy / task.reference for name, task in self.tasks.items()]
+        ratios = [scores[name].accuracy / self.references[name] for name in self.tasks]
         return 100.0 * sum(ratios) / len(ratios)
 
 
-_BATCH = 50
+# A regression's Gram matrices are summed over such batches; a smaller configured batch size holds.
+_SAMPLE_BATCH = 50
 
 
 def proxy_batches(
-    split: Split, task: str, *, samples: int, sampling: str, seed: int, device: torch.device
+    task: Task, name: str, *, samples: int, sampling: str, seed: int
 ) -> list[torch.Tensor]:
-    """A task's sample as normalised images (n, 3, H, W), in batches."""
-    generator = numpy_generator(seed, "proxy sample", task, sampling)
-    chosen = proxy_sample(split.labels, samples, sampling, generator)
-    images = torch.from_numpy(split.images[chosen].copy())
-    return [normalise(batch.to(device)) for batch in images.split(_BATCH)]
+    """A sample of a task's validation split as a model's inputs, in batches.
+
+    Args:
+        task: the task.
+        name: its name, which with the seed decides the draw.
+        samples: examples to take.
+        sampling: as in :func:`trap2.data.proxy.proxy_sample`.
+        seed: the configuration's seed.
+    """
+    generator = numpy_generator(seed, "proxy sample", name, sampling)
+    chosen = proxy_sample(task.labels("val"), samples, sampling, generator)
+    size = min(_SAMPLE_BATCH, task.batch_size)
+    parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return [task.batch("val", part).inputs for part in parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,8 @@ class Score:
     """What one pass over a split gave.
 
     Attributes:
-        correct: number of images whose largest logit is their label's.
-        count: number of images.
+        correct: number of examples whose answer is right, the largest logit their label's.
+        count: number of examples.
         loss: mean cross-entropy in nats.
     """
 
@@ -39,6 +40,18 @@ def has_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> torch.autocast:
     """A context in which models run in bfloat16 where the device has it, weights in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def in_mixed_precision(
+    model: Callable[[torch.Tensor], torch.Tensor], device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model, called in :func:`mixed_precision`; what is made of its output is not."""
+
+    def mixed(inputs: torch.Tensor) -> torch.Tensor:
+        with mixed_precision(device):
+            return model(inputs)
+
+    return mixed
 
 
 def score_record(score: Score) -> ScoreRecord:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trap2.data.prepared import notes, open_task
-from trap2.models.clip.classifier import score
-from trap2.models.clip.heads import read_head
+from trap2.data.prepared import SplitName, notes
+from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.tower import load_tower
-from trap2.models.scoring import Score, score_record
+from trap2.models.scoring import score_record
 from trap2.protection.catalogue import PROTECTIONS
 from trap2.protection.post_hoc import parameters, protect_adapter, protect_checkpoint
 from trap2.protection.transforms import attention_heads
@@ -21,6 +20,7 @@ from trap2.runtime import files
 from trap2.runtime.versions import versions
 from trap2.updates.adapters import CHECKPOINT_FILE, read_adapter, write_adapter
 from trap2.updates.delta import LowRank
+from trap2.updates.key import UpdateKey
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base
 from trap2.updates.trainable import FullUpdate
 from trap2.updates.weights import read_weights
@@ -33,7 +33,7 @@ def protect(
     data: list[str],
     source: Path,
     folder: Path,
-    names: Mapping[str, str],
+    key: UpdateKey,
     backbone: Mapping[str, Any],
     logit_scale: float,
     batch_size: int,
@@ -49,7 +49,7 @@ def protect(
         data: the task's prepared files, validation and test.
         source: the folder of the unprotected update.
         folder: where the protected update goes.
-        names: suite, backbone, release_format, task and protection, copied into the record.
+        key: which update it becomes.
         backbone: the suite's settings of the backbone.
         logit_scale: factor on the cosines in the recorded loss.
         batch_size: images a forward pass.
@@ -63,15 +63,25 @@ def protect(
     """
     check_base(source, model)
     base = load_tower(model, backbone, torch.device("cpu"))
-    write = _write_adapter if names["release_format"] == "lora" else _write_checkpoint
-    module = write(base, source, folder, names["protection"], seed, names["task"]).to(device)
+    write = _write_adapter if key.release_format == "lora" else _write_checkpoint
+    module = write(base, source, folder, key.protection, seed, key.task).to(device)
+    splits: tuple[SplitName, ...] = ("val", "test")
+    classifier = open_classifier(
+        head,
+        data,
+        key.task,
+        splits,
+        logit_scale=logit_scale,
+        batch_size=batch_size,
+        device=device,
+    )
     scores = {}
-    for split in ("val", "test"):
-        scores[split] = _score(module, head, data, names["task"], split, logit_scale, batch_size)
+    for split in splits:
+        scores[split] = classifier.score(module, split)
         log(f"{split} accuracy {scores[split].accuracy:.2f} %")
-    protection = PROTECTIONS[names["protection"]]
+    protection = PROTECTIONS[key.protection]
     record = {
-        **names,
+        **key.facts(),
         BASE_KEY: base_sha256(model),
         "title": protection.title,
         "paper": protection.paper,
@@ -111,22 +121,3 @@ def _write_checkpoint(
     update.load_state(protected)
     update.save(folder)
     return base.eval()
-
-
-def _score(
-    module: nn.Module,
-    head: str,
-    data: list[str],
-    task: str,
-    split: str,
-    logit_scale: float,
-    batch_size: int,
-) -> Score:
-    return score(
-        module,
-        read_head(head),
-        logit_scale,
-        open_task(data, task, split),
-        batch_size=batch_size,
-        device=next(module.parameters()).device,
-    )

@@ -116,8 +116,13 @@ class Parameters:
         return self.suites(w.suite)["trap2"]["tolerance"]
 
     def batch_size(self, w: Wildcards) -> int:
-        """Images a forward pass of an evaluation; a job without a release format has adapters."""
-        settings = self.suites(w.suite)["release_formats"][w.get("release_format", "lora")]
+        """Images a forward pass of an evaluation.
+
+        A job without a release format has adapters, or is of all formats: the first one's count.
+        """
+        formats = self.suites(w.suite)["release_formats"]
+        first = "lora" if "lora" in formats else next(iter(formats))
+        settings = formats[w.get("release_format", first)]
         return settings["optimisation"].get("evaluation_batch_size", 256)
 
     def cells(self, w: Wildcards) -> list[tuple[str, str]]:

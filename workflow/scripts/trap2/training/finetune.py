@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from trap2.data.prepared import notes, open_task
-from trap2.models.clip.heads import read_head
+from trap2.data.prepared import SPLITS, notes
+from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.tower import load_tower
 from trap2.models.layers import lora_targets
 from trap2.models.recompute import recompute_blocks
@@ -20,8 +20,9 @@ from trap2.runtime import device as devices
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
-from trap2.training.trainer import Optimisation, Problem, Trainer
+from trap2.training.trainer import Optimisation, Trainer
 from trap2.updates.adapters import AdapterSettings
+from trap2.updates.key import UpdateKey
 from trap2.updates.stored import BASE_KEY, base_sha256
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
@@ -50,7 +51,7 @@ def finetune(
     head: str,
     data: list[str],
     folder: Path,
-    names: Mapping[str, str],
+    key: UpdateKey,
     backbone: Mapping[str, Any],
     training: Mapping[str, Any],
     objective: Objective | None,
@@ -58,6 +59,7 @@ def finetune(
     seed: int,
     device: torch.device,
     log: Callable[[str], None],
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Train an update and write its files and ``update.json`` into ``folder``.
 
@@ -66,7 +68,7 @@ def finetune(
         head: the task's zero-shot head.
         data: the task's prepared files, all three splits.
         folder: where the update goes.
-        names: suite, backbone, release_format, task, protection and what else the record is to say.
+        key: which update it is; the same for all values of λ.
         backbone: the suite's settings of the backbone.
         training: the suite's settings of the release format: ``optimisation`` and ``adapter``.
         objective: of a trained protection; ``None`` for an unprotected update.
@@ -74,40 +76,38 @@ def finetune(
         seed: the configuration's seed.
         device: where to compute.
         log: receives progress.
+        facts: what else the record is to say, such as an ablation's setting and value.
     """
-    task = names["task"]
-    train, val, test = (open_task(data, task, split) for split in ("train", "val", "test"))
-    # The run's name leaves protection and λ out: all updates of a task start from the same
-    # adapter and see the same batches, so that they differ by the objective alone.
-    run = "/".join(("finetune", names["backbone"], names["release_format"], task))
-    update = _attach(model, backbone, names["release_format"], training, seed_of(seed, run), device)
     settings = Optimisation(**training["optimisation"])
-    trainer = Trainer(
-        update,
-        Problem(train, val, read_head(head), logit_scale),
-        settings,
-        objective,
-        seed=seed,
-        run=run,
+    task = open_classifier(
+        head,
+        data,
+        key.task,
+        SPLITS,
+        logit_scale=logit_scale,
+        batch_size=settings.evaluation_batch_size,
         device=device,
-        log=log,
     )
+    seed_of_update = seed_of(seed, key.run)
+    update = _attach(model, backbone, key.release_format, training, seed_of_update, device)
+    trainer = Trainer(update, task, settings, objective, seed=seed, run=key.run, log=log)
     checkpoint = folder / ".resume.safetensors"
     progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
     update.save(folder)
-    tested = trainer.score(test)
+    tested = trainer.score("test")
     record = {
-        **names,
+        **key.facts(),
+        **(facts or {}),
         BASE_KEY: base_sha256(model),
         "seed": seed,
         "optimisation": asdict(settings),
-        "adapter": _adapter_record(names["release_format"], training),
+        "adapter": _adapter_record(key.release_format, training),
         "objective": None if objective is None else objective.record(),
         "logit_scale": logit_scale,
         "best_step": progress.best_step,
         "steps": progress.step,
         "history": progress.history,
-        "val": score_record(trainer.score(val)),
+        "val": score_record(trainer.score("val")),
         "test": score_record(tested),
         "seconds": round(progress.seconds, 1),
         "device": device.type,

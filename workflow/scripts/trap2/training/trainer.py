@@ -17,12 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from trap2.data.prepared import Split
-from trap2.models.clip.classifier import logits, score
-from trap2.models.clip.tower import normalise
-from trap2.models.scoring import Score, mixed_precision
+from trap2.data.prepared import SplitName
+from trap2.models.scoring import Score, in_mixed_precision
+from trap2.models.task import Batch, Task
 from trap2.protection.objective import Objective, accumulate_gradient
 from trap2.runtime import files
 from trap2.runtime.interruption import Interrupted, noticing_sigterm
@@ -77,16 +75,6 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One task to fit: data, head and the head's logit scale."""
-
-    train: Split
-    val: Split
-    head: torch.Tensor
-    logit_scale: float
-
-
 def learning_rate(settings: Optimisation, step: int) -> float:
     """Linear warm-up, then a cosine from the peak to zero at ``settings.steps``."""
     if step < settings.warmup_steps:
@@ -112,35 +100,34 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int, run: str) -> np
 
 
 class Trainer:
-    """Fits an update to a problem and keeps the weights of the best validation."""
+    """Fits an update to a task and keeps the weights of the best validation."""
 
     def __init__(
         self,
         update: TrainableUpdate,
-        problem: Problem,
+        task: Task,
         settings: Optimisation,
         objective: Objective | None,
         *,
         seed: int,
         run: str,
-        device: torch.device,
         log: Callable[[str], None] = print,
     ) -> None:
         """Prepare a run.
 
         Args:
-            update: the update to train, on ``device``.
-            problem: the task.
+            update: the update to train.
+            task: what it is trained and validated on, on the same device.
             settings: the optimisation.
             objective: what a trained protection minimises; ``None`` trains an unprotected update.
             seed: the configuration's seed.
             run: the run's name; with the seed it decides every random draw.
-            device: where the update lives.
             log: receives a line of progress every few seconds.
         """
-        self.update, self.problem, self.settings = update, problem, settings
+        self.update, self.task, self.settings = update, task, settings
         self.objective = objective
-        self.seed, self.run, self.device, self.log = seed, run, device, log
+        self.seed, self.run, self.log = seed, run, log
+        self.device = update.parameters()[0].device
         self.progress = Progress()
         self.optimiser = torch.optim.AdamW(
             update.parameters(),
@@ -189,17 +176,10 @@ class Trainer:
         self.update.load_state(self.best)
         return self.progress
 
-    def score(self, split: Split) -> Score:
+    def score(self, split: SplitName) -> Score:
         """Accuracy and loss of the update at the nominal scale, in evaluation mode."""
         self.update.module.eval()
-        return score(
-            lambda images: self.update.features(images, 1.0),
-            self.problem.head,
-            self.problem.logit_scale,
-            split,
-            batch_size=self.settings.evaluation_batch_size,
-            device=self.device,
-        )
+        return self.task.score(self.update.at(1.0), split)
 
     def _finished(self) -> bool:
         stopped = self.progress.stale >= self.settings.patience
@@ -219,33 +199,30 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
         self.optimiser.zero_grad(set_to_none=True)
-        train = self.problem.train
-        chosen = batch_indices(len(train), settings.batch_size, step, self.seed, self.run)
+        count = len(self.task.labels("train"))
+        chosen = batch_indices(count, settings.batch_size, step, self.seed, self.run)
         nominal = off_nominal = 0.0
         for start in range(0, settings.batch_size, settings.micro_batch_size):
             part = chosen[start : start + settings.micro_batch_size]
             share = len(part) / settings.batch_size
-            images = normalise(torch.from_numpy(train.images[part]).to(self.device))
-            labels = torch.from_numpy(train.labels[part]).to(self.device)
-            losses = accumulate_gradient(self._loss(images, labels), self.objective, s, share)
+            loss_at = self._loss(self.task.batch("train", part))
+            losses = accumulate_gradient(loss_at, self.objective, s, share)
             nominal, off_nominal = nominal + share * losses[0], off_nominal + share * losses[1]
         torch.nn.utils.clip_grad_norm_(self.update.parameters(), settings.clip_norm)
         self.optimiser.step()
         return nominal, off_nominal
 
-    def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> Callable[[float], torch.Tensor]:
-        head = self.problem.head.to(self.device)
+    def _loss(self, batch: Batch) -> Callable[[float], torch.Tensor]:
+        """The loss on a batch by the scale of the update."""
 
         def loss_at(s: float) -> torch.Tensor:
-            with mixed_precision(self.device):
-                features = self.update.features(images, s)
-            return F.cross_entropy(logits(features, head, self.problem.logit_scale), labels)
+            return self.task.loss(in_mixed_precision(self.update.at(s), self.device), batch)
 
         return loss_at
 
     def _validate(self) -> None:
         progress = self.progress
-        result = self.score(self.problem.val)
+        result = self.score("val")
         progress.history.append(
             {"step": progress.step, "val_accuracy": result.accuracy, "val_loss": result.loss}
         )
@@ -315,7 +292,7 @@ class _Clock:
         off = "" if math.isnan(losses[1]) else f", off-nominal {losses[1]:.3f}"
         self.log(
             f"step {step}/{steps}: loss {losses[0]:.3f}{off}, "
-            f"{speed * self.settings.batch_size:.0f} images/s, "
+            f"{speed * self.settings.batch_size:.0f} examples/s, "
             f"at most {(steps - step) / speed:.0f} s left"
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE, is_dora, read_adapter, read_dora
 from trap2.updates.delta import CheckpointUpdate, LowRank, Update, UpdateError
+from trap2.updates.records import UpdateRecord
 from trap2.updates.weights import read_weights
 
 # An update's record, or a merge's.
@@ -65,6 +66,22 @@ def load_update(folder: str | Path, model: str | Path) -> Update:
         return read_dora(folder, read_weights(model))
     factors = read_adapter(folder)
     return {layer: LowRank(b, a) for layer, (b, a) in factors.items()}
+
+
+def updates_by_task(
+    tasks: Iterable[str], paths: Iterable[str], model: str | Path
+) -> dict[str, Update]:
+    """The updates whose files are among a job's inputs, one a task and in the tasks' order.
+
+    Raises:
+        ValueError: there are more tasks than updates, or fewer.
+    """
+    return dict(zip(tasks, load_updates(paths, model), strict=True))
+
+
+def records_by_task(paths: Iterable[str]) -> dict[str, UpdateRecord]:
+    """The records (``update.json``) of updates, one a task."""
+    return {record["task"]: record for record in map(files.read_json, paths)}
 
 
 def load_updates(paths: Iterable[str], model: str | Path) -> list[Update]:

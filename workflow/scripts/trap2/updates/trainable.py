@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
 from trap2.updates.adapters import CHECKPOINT_FILE, AdapterSettings, _configuration, _write_adapter
 
+Model = Callable[[torch.Tensor], torch.Tensor]
+
 
 class TrainableUpdate(Protocol):
     """What training needs of an update ΔW on a frozen base W0."""
@@ -23,8 +25,8 @@ class TrainableUpdate(Protocol):
     def parameters(self) -> list[nn.Parameter]:
         """The tensors to optimise."""
 
-    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
-        """The model's output (batch, d) at the weights W0 + s·ΔW (Eq. 5)."""
+    def at(self, s: float) -> Model:
+        """The model at the weights W0 + s·ΔW (Eq. 5), from inputs to output."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """The update's tensors by name, detached but not copied."""
@@ -37,7 +39,7 @@ class TrainableUpdate(Protocol):
 
 
 class LoraUpdate:
-    """ΔW = BA, or DoRA's ΔW, on the given linear layers of a vision model, through PEFT."""
+    """ΔW = BA, or DoRA's ΔW, on the given linear layers of a model, through PEFT."""
 
     def __init__(
         self, model: nn.Module, targets: list[str], settings: AdapterSettings, seed: int
@@ -82,12 +84,9 @@ class LoraUpdate:
     def _outputs_scaled(self, s: float) -> Iterator[None]:
         """DoRA's ΔW is not linear in its factors; what it adds to a layer's output is in ΔW."""
 
-        def scale(
-            layer: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-        ) -> torch.Tensor:
-            base = layer.base_layer(*inputs)
-            found: torch.Tensor = base + s * (output - base)
-            return found
+        def scale(layer: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            base: torch.Tensor = layer.base_layer(*inputs)
+            return base + s * (output - base)
 
         hooks = [] if s == 1.0 else [m.register_forward_hook(scale) for m in self._layers]
         try:
@@ -96,10 +95,13 @@ class LoraUpdate:
             for hook in hooks:
                 hook.remove()
 
-    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
-        with self._scaled(s):
-            found: torch.Tensor = self.module(images)
-            return found
+    def at(self, s: float) -> Model:
+        def model(inputs: torch.Tensor) -> torch.Tensor:
+            with self._scaled(s):
+                output: torch.Tensor = self.module(inputs)
+            return output
+
+        return model
 
     def state(self) -> dict[str, torch.Tensor]:
         from peft import get_peft_model_state_dict
@@ -117,7 +119,7 @@ class LoraUpdate:
 
 
 class FullUpdate:
-    """ΔW_t = W_t − W0 for every parameter of the vision model (paper, Section 5)."""
+    """ΔW_t = W_t − W0 for every parameter of a model (paper, Section 5)."""
 
     def __init__(self, model: nn.Module) -> None:
         """Make every parameter of ``model`` trainable, in place; its weights now are W0."""
@@ -129,16 +131,19 @@ class FullUpdate:
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
 
-    def features(self, images: torch.Tensor, s: float) -> torch.Tensor:
+    def at(self, s: float) -> Model:
         if s == 1.0:
-            nominal: torch.Tensor = self.module(images)
-            return nominal
-        scaled = {
-            name: self._base[name] + s * (parameter - self._base[name])
-            for name, parameter in self.module.named_parameters()
-        }
-        found: torch.Tensor = torch.func.functional_call(self.module, scaled, (images,))
-        return found
+            return self.module
+
+        def model(inputs: torch.Tensor) -> torch.Tensor:
+            scaled = {
+                name: self._base[name] + s * (parameter - self._base[name])
+                for name, parameter in self.module.named_parameters()
+            }
+            output: torch.Tensor = torch.func.functional_call(self.module, scaled, (inputs,))
+            return output
+
+        return model
 
     def state(self) -> dict[str, torch.Tensor]:
         return {n: p.detach() for n, p in self.module.named_parameters()}
