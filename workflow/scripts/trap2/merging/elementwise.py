@@ -15,6 +15,10 @@ Tensor = torch.Tensor
 SUM = torch.float64
 
 
+# Entries of a space this small beside the largest are rounding: float64's, with room for the
+# condition of the space's bases.
+NOISE = 1e-12
+
 # Entries handled at a time, so that the temporary arrays stay in a core's cache.
 CHUNK = 1 << 14
 
@@ -100,11 +104,25 @@ def trim(tasks: Tensor, thresholds: Tensor) -> Tensor:
     return trimmed
 
 
-def elected_signs(tasks: Tensor, thresholds: Tensor) -> Tensor:
-    """Sign of the sum over (N, …) ``tasks``, trimmed at ``thresholds``: −1, 0 or 1 an entry."""
+def elected_signs(tasks: Tensor, thresholds: Tensor, tie: float = 0.0) -> Tensor:
+    """Sign of the sum over (N, …) ``tasks``, trimmed at ``thresholds``: −1, 0 or 1 an entry.
+
+    Args:
+        tasks: (N, …).
+        thresholds: (N,), where each task is trimmed.
+        tie: entries that a space has computed carry its rounding.  A sum of at most ``tie`` times
+            the sum of its entries' magnitudes, or of at most :data:`NOISE` times the largest
+            entry of all, is zero.  With 0 only a sum that is zero is.
+    """
     signs = torch.empty_like(tasks[0])
+    noise = NOISE * float(tasks.abs().max()) if tie and tasks.numel() else 0.0
     for part, out in _chunks(tasks, signs):
-        out.copy_(trim(part, thresholds).sum(0, dtype=SUM).sign_())
+        trimmed = trim(part, thresholds)
+        total = trimmed.sum(0, dtype=SUM)
+        if tie:
+            size = trimmed.abs_().sum(0, dtype=SUM).mul_(tie).clamp_(min=noise)
+            total[total.abs() <= size] = 0
+        out.copy_(total.sign_())
     return signs
 
 
@@ -132,7 +150,7 @@ def _chunks(tasks: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(columns, *(other.view(-1).split(CHUNK) for other in others), strict=True)
 
 
-def ties(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
+def ties(tasks: Tensor, keep: float, *, one_more: bool = True, tie: float = 0.0) -> Tensor:
     """TIES on one matrix: trim each task, elect a sign an entry, average what agrees with it.
 
     Where the trimmed entries sum to zero, the majority of the elected signs decides.
@@ -141,12 +159,13 @@ def ties(tasks: Tensor, keep: float, *, one_more: bool = True) -> Tensor:
         tasks: (N, …).
         keep: percent of each task's entries to keep, 0 < keep ≤ 100.
         one_more: see :func:`kept_entries`.
+        tie: see :func:`elected_signs`.
 
     Returns:
         (…), dtype of ``tasks``.
     """
     thresholds = trim_thresholds(tasks, keep, one_more=one_more)
-    signs = elected_signs(tasks, thresholds)
+    signs = elected_signs(tasks, thresholds, tie)
     return mean_of_agreeing(tasks, thresholds, signs, float(signs.sum(dtype=SUM).sign()))
 
 

@@ -41,7 +41,12 @@ def ties(layers: Layers, options: Options, seed: int) -> Merged:
         return
     one_more = options["variant"] != "peft"
     for name, layer, tasks in _dropped_layers(layers, options, seed):
-        yield name, layer.decode(elementwise.ties(tasks, options["keep"], one_more=one_more))
+        yield (
+            name,
+            layer.decode(
+                elementwise.ties(tasks, options["keep"], one_more=one_more, tie=layer.tie)
+            ),
+        )
 
 
 def _ties_whole_update(layers: Layers, options: Options, seed: int) -> Merged:
@@ -50,12 +55,12 @@ def _ties_whole_update(layers: Layers, options: Options, seed: int) -> Merged:
 
     thresholds = elementwise.whole_update_thresholds(stacks, options["keep"])
     balance = sum(
-        float(elementwise.elected_signs(tasks, thresholds).sum(dtype=elementwise.SUM))
-        for tasks in stacks()
+        float(elementwise.elected_signs(tasks, thresholds, layer.tie).sum(dtype=elementwise.SUM))
+        for _, layer, tasks in _dropped_layers(layers, options, seed)
     )
     majority = float(balance > 0) - float(balance < 0)
     for name, layer, tasks in _dropped_layers(layers, options, seed):
-        signs = elementwise.elected_signs(tasks, thresholds)
+        signs = elementwise.elected_signs(tasks, thresholds, layer.tie)
         merged = elementwise.mean_of_agreeing(tasks, thresholds, signs, majority)
         yield name, layer.decode(merged)
 

@@ -26,6 +26,9 @@ Tensor = torch.Tensor
 # then do two exact ways to the same matrix decide alike.
 EXACT = torch.float64
 
+TIE = 1e-12
+"""What the entries of a space may differ by, relative, where exact arithmetic has them equal."""
+
 KNOTS_SINGULAR_FLOOR = 1e-5
 """Singular values of the concatenated updates up to this are dropped (KnOTS' own code)."""
 
@@ -83,6 +86,15 @@ class EncodedLayer:
     dtype: torch.dtype
     eps: float
     decode: Callable[[Tensor], Tensor] = _identity
+
+    @property
+    def tie(self) -> float:
+        """How small a sum of entries is zero beside them (:func:`elementwise.elected_signs`).
+
+        In Full space the entries are the updates' own, and only zero is; the entries of the other
+        spaces are computed in float64 and rounded to the working dtype.
+        """
+        return 0.0 if self.decode is _identity else max(torch.finfo(self.dtype).eps, TIE)
 
     def dense(self) -> Tensor:
         """All M_i, (N, *shape), in the working dtype; the factors multiplied as they are kept."""
