@@ -1,12 +1,12 @@
-"""Write docs/configuration.md from the schemas: python docs/generate_configuration.py.
+"""Write docs/configuration.md from the settings: python docs/generate_configuration.py.
 
-What a key means, allows and is by default stands in workflow/schemas/; the optimisation's and the
-adapter's defaults stand in the library.
+What a key means, allows and is by default stands at its field in the library's settings classes
+(trap2/suites/settings.py and those that it names); the claims' and a site's in a schema.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +16,12 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "configuration.md"
+sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
+
+from trap2.runtime.schema import SCHEMAS  # noqa: E402
+from trap2.runtime.settings import schema_of  # noqa: E402
+from trap2.suites.settings import Config, Suite  # noqa: E402
+
 NOWHERE = object()
 
 Schema = Mapping[str, Any]
@@ -23,7 +29,7 @@ Row = tuple[str, ...]
 
 HEAD = """# Configuration
 
-<!-- Made by docs/generate_configuration.py from workflow/schemas/; edit those. -->
+<!-- Made by docs/generate_configuration.py from the library's settings; edit those. -->
 
 `config/config.yaml` says what runs, a file of `config/suites/` is one experiment,
 `config/claims.yaml` lists what the paper claims, and `slurm/site.yaml` is of a cluster. Every key
@@ -58,20 +64,23 @@ is then left out.
 """
 
 FILES = {
-    "config.schema.yaml": "config/config.yaml",
-    "suite.schema.yaml": "config/suites/{suite}.yaml",
-    "claims.schema.yaml": "config/claims.yaml",
-    "site.schema.yaml": "slurm/site.yaml",
+    "config/config.yaml": Config,
+    "config/suites/{suite}.yaml": Suite,
+    "config/claims.yaml": "claims.schema.yaml",
+    "slurm/site.yaml": "site.schema.yaml",
 }
 
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(_file(name, title) for name, title in FILES.items())
+    return HEAD + "".join(_file(title, source) for title, source in FILES.items())
 
 
-def _file(name: str, title: str) -> str:
-    schema = yaml.safe_load((PROJECT / "workflow" / "schemas" / name).read_text("utf-8"))
+def _file(title: str, source: str | type) -> str:
+    if isinstance(source, type):
+        schema = {**schema_of(source), "description": source.__doc__}
+    else:
+        schema = yaml.safe_load((SCHEMAS / source).read_text("utf-8"))
     rows = list(_rows(schema, schema, ""))
     parts = [f"\n## `{title}`\n\n{_sentence(schema['description'])}\n"]
     parts += _table([row for row in rows if not _parent(row)])
@@ -99,7 +108,8 @@ def _rows(schema: Schema, root: Schema, path: str) -> Iterator[Row]:
     for key, part in schema.get("properties", {}).items():
         required, name = key in schema.get("required", []), f"{path}{key}"
         rows = _key(_resolved(part, root), root, name, required)
-        shape = part["$ref"] if "properties" in _resolved(part, root) and "$ref" in part else name
+        keys = _resolved(part, root).get("properties")
+        shape = json.dumps(keys, sort_keys=True) if keys else name
         if (twin := shown.setdefault(shape, name)) == name:
             yield from rows
         else:
@@ -111,7 +121,7 @@ def _rows(schema: Schema, root: Schema, path: str) -> Iterator[Row]:
 
 
 def _key(part: Schema, root: Schema, path: str, required: bool) -> Iterator[Row]:
-    default = part.get("default", _library_default(path))
+    default = part.get("default", NOWHERE)
     shown = "required" if required else "–" if default is NOWHERE else f"`{_literal(default)}`"
     yield f"`{path}`", _allowed(part, root), shown, _sentence(part["description"])
     items = _resolved(part.get("items", {}), root)
@@ -124,19 +134,6 @@ def _resolved(part: Schema, root: Schema) -> dict[str, Any]:
     if "$ref" not in part:
         return dict(part)
     return {**root["$defs"][part["$ref"].rsplit("/", 1)[1]], **part}
-
-
-def _library_default(path: str) -> Any:
-    """The default of a setting that the library's dataclasses hold, not the schema."""
-    sys.path.insert(0, str(PROJECT / "workflow" / "scripts"))
-    from trap2.training.trainer import Optimisation
-    from trap2.updates.adapters import AdapterSettings
-
-    sys.path.pop(0)
-    groups = {"optimisation": Optimisation, "adapter": AdapterSettings}
-    *_, group, name = ("", *path.split("."))
-    settings = groups.get(group)
-    return NOWHERE if settings is None else dataclasses.asdict(settings()).get(name, NOWHERE)
 
 
 def _allowed(part: Schema, root: Schema) -> str:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from trap2.report.figures.given import Given, plotter
 from trap2.report.tables.layouts import LAYOUTS
+from trap2.runtime.schema import SCHEMAS
 from trap2.suites import artifacts, paper
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +61,7 @@ def test_a_page_has_a_text():
 
 
 def test_claims_can_be_on_every_table_and_figure_and_no_other():
-    schema = yaml.safe_load((ROOT / "workflow/schemas/claims.schema.yaml").read_text("utf-8"))
+    schema = yaml.safe_load((SCHEMAS / "claims.schema.yaml").read_text("utf-8"))
     claim = schema["properties"]["claims"]["items"]["properties"]
     allowed = re.compile(claim["table"]["pattern"])
     names = [f"{kind}{n}" for kind in ("table", "figure") for n in range(100)]

@@ -10,7 +10,7 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 from trap2.models.recompute import recompute_blocks
 from trap2.protection.trap2 import Trap2, accumulate_gradient
-from trap2.updates.adapters import AdapterSettings
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 torch.set_num_threads(1)

@@ -79,7 +79,11 @@ def test_defaults_are_filled_in(tmp_path, suite):
             {"cars": [0.1]},
             "'cars' is not a task of this suite",
         ),
-        ("trap2.s_min", 0.97, r"trap2.s_min is 0.97; it must be below 1 - trap2.delta = 0.95"),
+        (
+            "trap2.s_min",
+            0.97,
+            r"trap2.s_min is 0.97; it must lie between 0 and 1 - trap2.delta = 0.95",
+        ),
         ("trap2.s_max", 1.0, r"trap2.s_max is 1.0; it must exceed 1 \+ trap2.delta = 1.05"),
         ("trap2.weighting", "s", "trap2.weighting: 's' is not allowed; choose from 1/s"),
         ("data.train", 2.5, "data.train is 2.5; it must be a whole number"),

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from trap2.runtime.schema import SCHEMAS
+from trap2.runtime.settings import schema_of
+from trap2.suites.settings import Config, Suite
 
 PROJECT = Path(__file__).parents[2]
-SCHEMAS = sorted((PROJECT / "workflow" / "schemas").glob("*.yaml"))
+FILES = sorted(SCHEMAS.glob("*.yaml"))
 KEYWORDS = {
     *("$schema", "$defs", "$ref", "title", "description", "type", "default", "enum", "pattern"),
     *("properties", "additionalProperties", "propertyNames", "required", "items"),
@@ -48,20 +51,26 @@ def test_the_committed_page_is_what_the_generator_gives(generator):
     )
 
 
-@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
-def test_a_schema_is_one_and_describes_every_key(path):
-    schema = yaml.safe_load(path.read_text("utf-8"))
+@pytest.mark.parametrize(
+    "source",
+    [*FILES, Suite, Config],
+    ids=lambda source: source.name if isinstance(source, Path) else source.__name__,
+)
+def test_a_schema_is_one_and_describes_every_key(source):
+    schema = (
+        yaml.safe_load(source.read_text("utf-8")) if isinstance(source, Path) else schema_of(source)
+    )
     Draft202012Validator.check_schema(schema)
     for part in parts(schema):
         # A comma in an unquoted description would end it and begin another key.
         assert part.keys() <= KEYWORDS, sorted(part.keys() - KEYWORDS)
         for key, value in part.get("properties", {}).items():
-            assert value.get("description"), f"{path.name}: {key} has no description"
+            assert value.get("description"), f"{source}: {key} has no description"
 
 
 def test_defaults_that_the_library_holds_are_on_the_page(generator):
     assert (
-        "| `release_formats.lora.optimisation.epsilon` | number > 0 | `0.000001` |"
+        "| `release_formats.lora.optimisation.epsilon` | number > 0, ≤ 1 | `0.000001` |"
         in generator.page()
     )
     assert (

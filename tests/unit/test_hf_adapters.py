@@ -15,7 +15,6 @@ from trap2.merging.merger import Merger
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 from trap2.runtime import files
-from trap2.updates.adapters import AdapterSettings
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.hub_names import (
     export_adapter,
@@ -23,6 +22,7 @@ from trap2.updates.hub_names import (
     import_adapter,
     to_hugging_face,
 )
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import load_update
 from trap2.updates.trainable import LoraUpdate
 

@@ -7,7 +7,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from trap2.runtime import files
-from trap2.updates.adapters import AdapterSettings, is_dora, read_adapter, read_dora, write_adapter
+from trap2.updates.adapters import is_dora, read_adapter, read_dora, write_adapter
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from trap2.data.prepared import Split
 from trap2.evaluation import merges
-from trap2.evaluation.cells import Search, search_cell
+from trap2.evaluation.cells import search_cell
 from trap2.evaluation.merges import MergePlan, earlier_cells, merge_updates
 from trap2.evaluation.tasks import Scorer
 from trap2.merging.merger import Merger
+from trap2.merging.settings import Search
 from trap2.models.clip.classifier import Classifier
 from trap2.runtime import files
 from trap2.updates.delta import LowRank, Update

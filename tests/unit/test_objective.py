@@ -101,7 +101,7 @@ def test_scales_fill_both_intervals_evenly_and_spare_the_margin():
         ({"lambda_": -0.1}, "λ is -0.1"),
         ({"lambda_": float("nan")}, "λ is nan"),
         ({"weighting": "s"}, "w\\(s\\) is 's'"),
-        ({"s_min": 0.96}, "s_min is 0.96; it must lie between 0 and 1 − delta = 0.95"),
+        ({"s_min": 0.96}, "s_min is 0.96; it must lie between 0 and 1 - delta = 0.95"),
         ({"s_min": 0.0}, "s_min is 0.0"),
         ({"s_max": 1.0}, "s_max is 1.0; it must exceed 1 \\+ delta = 1.05"),
         ({"delta": 0.0}, "delta is 0.0"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,21 @@ def test_hooks_are_the_locked_tools_on_files_that_exist():
         if "files" in hook:
             tracked = [path.relative_to(PROJECT) for path in PROJECT.glob("workflow/**/*.*")]
             assert any(re.search(hook["files"], str(path)) for path in tracked)
+
+
+def test_a_wheel_has_every_file_of_the_library(tmp_path):
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, tmp_path)
+    library = PROJECT / "workflow" / "scripts" / "trap2"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(library, tmp_path / "workflow" / "scripts" / "trap2", ignore=ignore)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"
+    command = [sys.executable, "-c", build]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    assert wheel.name in done.stdout
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("trap2/")}
+    there = (path for path in library.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    assert packed == {f"trap2/{path.relative_to(library).as_posix()}" for path in there}
+    assert any(name.endswith(".schema.yaml") for name in packed)

@@ -16,9 +16,9 @@ from trap2.models.layers import lora_targets
 from trap2.protection.catalogue import NotApplicable
 from trap2.protection.protect import protect
 from trap2.runtime import files
-from trap2.updates.adapters import AdapterSettings
 from trap2.updates.delta import CheckpointUpdate, LowRank
 from trap2.updates.key import UpdateKey
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import load_update
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 

@@ -12,8 +12,9 @@ from trap2.models.clip.classifier import Classifier
 from trap2.models.scoring import has_bfloat16, mixed_precision
 from trap2.protection.trap2 import Trap2
 from trap2.runtime.interruption import Interrupted
-from trap2.training.trainer import Optimisation, Trainer, batch_indices, learning_rate
-from trap2.updates.adapters import AdapterSettings
+from trap2.training.settings import Optimisation
+from trap2.training.trainer import Trainer, batch_indices, learning_rate
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate
 
 CPU = torch.device("cpu")

@@ -1,8 +1,8 @@
 """Merge every variant of a sweep with the other tasks' unprotected adapters, by task arithmetic."""
 
 from trap2.evaluation.ablation import merge_variants, read_variants
-from trap2.evaluation.cells import Search
 from trap2.evaluation.tasks import Scorer, open_bench
+from trap2.merging.settings import Search
 from trap2.runtime import files, job
 from trap2.runtime.script import snakemake
 from trap2.updates.stored import records_by_task, updates_by_task

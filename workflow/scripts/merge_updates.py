@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from trap2.evaluation.cells import Search
 from trap2.evaluation.merges import MergePlan, input_digests, merge_updates
 from trap2.evaluation.tasks import Scorer, open_bench
+from trap2.merging.settings import Search
 from trap2.runtime import job
 from trap2.runtime.script import snakemake
 from trap2.updates.records import MergeRecord

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from trap2.cli.options import (
+    COEFFICIENT,
     FILE,
     FOLDER,
     base_option,
@@ -30,7 +31,7 @@ from trap2.cli.options import (
 @click.option(
     "--scale",
     "scales",
-    type=float,
+    type=COEFFICIENT,
     multiple=True,
     help="s in W0 + s·ΔW; give it several times for a profile.  [default: 1]",
 )

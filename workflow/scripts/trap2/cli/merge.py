@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from trap2.cli.options import base_option, merge_options, output_folder_option, updates_option
+from trap2.cli.options import (
+    COEFFICIENT,
+    base_option,
+    merge_options,
+    output_folder_option,
+    updates_option,
+)
 
 
 @click.command(short_help="Merge updates of one base model at a given coefficient.")
@@ -15,7 +21,7 @@ from trap2.cli.options import base_option, merge_options, output_folder_option, 
 @merge_options
 @click.option(
     "--coefficient",
-    type=float,
+    type=COEFFICIENT,
     default=1.0,
     show_default=True,
     help="s in W0 + s·M; trap2 search finds the best.",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from trap2.runtime.settings import bounds_of, types_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +23,56 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Finite(click.FloatRange):
+    """A number in a range; neither nan nor infinity, which pass a range's bounds."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number.
+
+        Raises:
+            click.BadParameter: it is none, not finite, or out of the range.
+        """
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+COEFFICIENT = Finite(-1_000_000, 1_000_000)
+"""A factor of an update."""
+
+
+def setting_option(settings: type, name: str) -> Callable[[Function], Function]:
+    """An option for a field of a settings class, which has its meaning, bounds and default.
+
+    Without it on the command line its value is None, and the class's default serves.
+    """
+    field = next(field for field in dataclasses.fields(settings) if field.name == name)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        type=_kind(types_of(settings)[name], bounds_of(field)),
+        show_default=str(field.default),
+        help=field.metadata["about"],
+    )
+
+
+def _kind(hint: type, bounds: Mapping[str, Any]) -> click.ParamType[Any]:
+    if "choices" in bounds:
+        return click.Choice(bounds["choices"])
+    if hint is bool:
+        return click.BOOL
+    low, high = (
+        bounds.get("above", bounds.get("at_least")),
+        bounds.get("below", bounds.get("at_most")),
+    )
+    kind = click.IntRange if hint is int else Finite
+    return kind(low, high, min_open="above" in bounds, max_open="below" in bounds)
+
 
 base_option = click.option(
     "--base",
@@ -59,7 +113,7 @@ seed_option = click.option(
 
 logit_scale_option = click.option(
     "--logit-scale",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, max=10_000, min_open=True),
     default=100.0,
     show_default=True,
     help="Factor on the cosines; it changes the loss, not the accuracy.",
@@ -156,7 +210,11 @@ def _parse_options(
         if not (name and equals and value):
             raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE, such as keep=20")
         try:
-            parsed[name] = float(value)
+            number = float(value)
         except ValueError:
             parsed[name] = value
+            continue
+        if not math.isfinite(number):
+            raise click.BadParameter(f"'{text}': {value} is not a finite number")
+        parsed[name] = number
     return parsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from trap2.cli.options import (
     device_options,
     logit_scale_option,
     merge_options,
+    setting_option,
     updates_option,
 )
-
-POSITIVE = click.FloatRange(min=0, min_open=True)
+from trap2.merging.settings import Search, grid_problem
 
 
 @click.command(short_help="Merge updates and search the best coefficient on validation.")
@@ -36,15 +37,9 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     "the update to merge of the same task.",
 )
 @merge_options
-@click.option("--step", type=POSITIVE, default=0.1, show_default=True, help="Of the grid of s.")
-@click.option("--maximum", type=POSITIVE, default=10.0, show_default=True, help="Of the grid.")
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Values of s without improvement before the search stops.",
-)
+@setting_option(Search, "step")
+@setting_option(Search, "maximum")
+@setting_option(Search, "patience")
 @click.option(
     "--second-hyperparameter",
     is_flag=True,
@@ -85,7 +80,7 @@ def search(
     """
     from trap2.cli.inputs import Base, digests, load
     from trap2.data.prepared import notes
-    from trap2.evaluation.cells import Search, search_cell
+    from trap2.evaluation.cells import search_cell
     from trap2.evaluation.tasks import Scorer, reference_accuracy
     from trap2.merging.merger import Merger
     from trap2.models.clip.classifier import open_classifier
@@ -93,6 +88,9 @@ def search(
     from trap2.runtime import files
     from trap2.runtime.versions import versions
 
+    settings = Search(**{name: value for name, value in search.items() if value is not None})
+    if problem := grid_problem(settings.step, settings.maximum, "--"):
+        raise click.UsageError(problem)
     base_model = Base(base)
     prepared = dict(base_model.task(folder, "val", "test") for folder in data)
     records = _references(list(prepared), updates, references)
@@ -113,13 +111,13 @@ def search(
     }
     scorer = Scorer(model, tasks, dict(map(reference_accuracy, records)))
     merger = Merger([load(folder, base_model) for folder in updates], space)
-    cell = search_cell(scorer, merger, method, options, Search(**search))
+    cell = search_cell(scorer, merger, method, options, settings)
     record = {
         "backbone": base_model.name,
         "tasks": list(prepared),
         "merge_method": method,
         "merge_space": space,
-        "search": search,
+        "search": asdict(settings),
         "updates": digests(updates),
         "versions": versions(),
         "notes": notes(every),

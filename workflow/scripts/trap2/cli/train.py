@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from trap2.cli.options import (
+    Finite,
     base_option,
     chosen_device,
     data_option,
@@ -15,48 +16,29 @@ from trap2.cli.options import (
     logit_scale_option,
     output_folder_option,
     seed_option,
+    setting_option,
 )
+from trap2.protection.settings import Trap2Settings
+from trap2.training.settings import Optimisation
+from trap2.updates.settings import AdapterSettings
 
-COUNT = click.IntRange(min=1)
-
-
-# Name of the setting, kind, default and help.  The defaults stand in the library and are only
-# shown here.
-OPTIMISATION: tuple[tuple[str, click.ParamType[Any], float, str], ...] = (
-    ("learning_rate", click.FloatRange(0, 1, min_open=True), 3e-4, "AdamW's peak learning rate."),
-    ("steps", COUNT, 100_000, "Optimiser steps at most."),
-    ("batch_size", COUNT, 32, "Images a step."),
-    ("micro_batch_size", COUNT, 32, "Images a forward pass; fewer need less memory."),
-    ("warmup_steps", click.IntRange(min=0), 500, "Steps of linear warm-up, then a cosine."),
-    ("evaluate_every", COUNT, 2000, "Steps between validations; the best weights are kept."),
-    ("patience", COUNT, 5, "Validations without improvement before training stops."),
+OPTIMISATION = (
+    *("learning_rate", "steps", "batch_size", "micro_batch_size", "warmup_steps"),
+    *("evaluate_every", "patience"),
 )
 
 
-ADAPTER: tuple[tuple[str, click.ParamType[Any], float, str], ...] = (
-    ("rank", COUNT, 16, "LoRA rank r."),
-    ("alpha", COUNT, 16, "LoRA α; the nominal scale is α / r."),
-    ("dropout", click.FloatRange(0, 1, max_open=True), 0.1, "Dropout on the adapter's input."),
-)
+ADAPTER = ("rank", "alpha", "dropout")
 
 
-OBJECTIVE: tuple[tuple[str, click.ParamType[Any], float | str, str], ...] = (
-    ("weighting", click.Choice(["1/s", "1/sqrt(s)", "1"]), "1/s", "w(s) of Eq. 8."),
-    ("s_min", click.FLOAT, 0.05, "Smallest off-nominal scale."),
-    ("s_max", click.FLOAT, 2.0, "Largest off-nominal scale."),
-    ("delta", click.FLOAT, 0.05, "Margin around s = 1 that is never drawn."),
-)
-
-
-SETTINGS = (*OPTIMISATION, *ADAPTER, *OBJECTIVE)
+OBJECTIVE = ("weighting", "s_min", "s_max", "delta")
 
 
 def _settings(function: Any) -> Any:
-    for name, kind, default, text in reversed(SETTINGS):
-        flag = f"--{name.replace('_', '-')}"
-        function = click.option(flag, name, type=kind, show_default=f"{default}", help=text)(
-            function
-        )
+    groups = ((Optimisation, OPTIMISATION), (AdapterSettings, ADAPTER), (Trap2Settings, OBJECTIVE))
+    for settings, names in reversed(groups):
+        for name in reversed(names):
+            function = setting_option(settings, name)(function)
     return function
 
 
@@ -67,7 +49,7 @@ def _settings(function: Any) -> Any:
 @click.option(
     "--lambda",
     "lambda_",
-    type=float,
+    type=Finite(0, 100),
     help="λ of the TRAP² objective (Eq. 9); without it the update is unprotected.",
 )
 @click.option(
@@ -137,10 +119,8 @@ def train(
     )
 
 
-def _given(
-    group: tuple[tuple[str, Any, Any, str], ...], settings: dict[str, Any]
-) -> dict[str, Any]:
-    return {name: settings[name] for name, *_ in group if settings[name] is not None}
+def _given(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in names if settings[name] is not None}
 
 
 def _flags(settings: dict[str, Any]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trap2.evaluation.cells import Search, search_cell
+from trap2.evaluation.cells import search_cell
 from trap2.evaluation.tasks import Scorer
 from trap2.merging.merger import Merger
+from trap2.merging.settings import Search
 from trap2.runtime import files
 from trap2.updates.delta import Update
 from trap2.updates.records import FoundCell, UpdateRecord, VariantRecord

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,29 +20,12 @@ from trap2.merging.catalogue import METHODS, PUBLISHED_OPTION_GRIDS, check_optio
 from trap2.merging.merger import Merger
 from trap2.merging.sample import Sample
 from trap2.merging.search import search_options
+from trap2.merging.settings import Search
 from trap2.models.layers import lora_targets
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import Update
 from trap2.updates.records import CellRecord, FoundCell, Options, TracePoint
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a cell's coefficient is searched (Appendix D.6), as configured.
-
-    Attributes:
-        step: step of the grid and its first value.
-        maximum: last value of the grid.
-        patience: values without improvement before the search stops.
-        second_hyperparameter: search the method's second hyperparameter too, as the authors'
-            code does.
-    """
-
-    step: float
-    maximum: float
-    patience: int
-    second_hyperparameter: bool
 
 
 def cell_key(parts: Mapping[str, object]) -> str:

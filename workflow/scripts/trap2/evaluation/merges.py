@@ -14,10 +14,11 @@ from typing import cast
 
 import torch
 
-from trap2.evaluation.cells import Search, cell_key, data_cell, is_whole, seal, search_cell
+from trap2.evaluation.cells import cell_key, data_cell, is_whole, seal, search_cell
 from trap2.evaluation.tasks import Scorer, proxy_batches
 from trap2.merging.catalogue import METHODS, data_column
 from trap2.merging.merger import Merger
+from trap2.merging.settings import Search
 from trap2.runtime import files
 from trap2.updates.delta import Update
 from trap2.updates.records import CellRecord, MergeRecord, Options

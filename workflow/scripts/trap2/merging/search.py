@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from trap2.merging.settings import GRID_LIMIT
 from trap2.runtime.errors import Trap2Error
 
 NOMINAL = 1.0
-
-GRID = 100_000
-"""Values of a coefficient's grid at most."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def coefficient_grid(step: float, maximum: float) -> Iterator[float]:
 
     Raises:
         Trap2Error: ``step`` or ``maximum`` is not positive and finite, or the grid is empty or has
-            more than :data:`GRID` values.
+            more than :data:`~trap2.merging.settings.GRID_LIMIT` values.
     """
     for name, value in (("step", step), ("maximum", maximum)):
         if not (math.isfinite(value) and value > 0):
@@ -44,10 +42,10 @@ def coefficient_grid(step: float, maximum: float) -> Iterator[float]:
     exact, last = Decimal(str(step)), Decimal(str(maximum))
     if exact > last:
         raise Trap2Error(f"step = {step} is more than maximum = {maximum}: the grid is empty")
-    if maximum / step > GRID:
+    if maximum / step > GRID_LIMIT:
         raise Trap2Error(
             f"step = {step} and maximum = {maximum}: a grid of {maximum / step:.3g} values; at "
-            f"most {GRID} are searched. Take a larger step or a smaller maximum"
+            f"most {GRID_LIMIT} are searched. Take a larger step or a smaller maximum"
         )
     return (float(exact * k) for k in range(1, int(last // exact) + 1))
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from trap2.protection.objective import accumulate_gradient
+from trap2.protection.settings import WEIGHTINGS as NAMES
+from trap2.protection.settings import Trap2Settings, range_problem
 from trap2.runtime.errors import Trap2Error
 
 # w(s) of Eq. 8: Section 5 uses 1/s by default, the language-model runs 1/√s.
-WEIGHTINGS: dict[str, Callable[[float], float]] = {
-    "1/s": lambda s: 1.0 / s,
-    "1/sqrt(s)": lambda s: 1.0 / math.sqrt(s),
-    "1": lambda s: 1.0,
-}
+WEIGHTINGS: dict[str, Callable[[float], float]] = dict(
+    zip(NAMES, (lambda s: 1.0 / s, lambda s: 1.0 / math.sqrt(s), lambda s: 1.0), strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -37,26 +37,18 @@ class Trap2:
     """
 
     lambda_: float
-    weighting: str = "1/s"
-    s_min: float = 0.05
-    s_max: float = 2.0
-    delta: float = 0.05
+    weighting: str = Trap2Settings.weighting
+    s_min: float = Trap2Settings.s_min
+    s_max: float = Trap2Settings.s_max
+    delta: float = Trap2Settings.delta
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lambda_) and self.lambda_ >= 0):
             raise Trap2Error(f"λ is {self.lambda_}; it must be a number ≥ 0")
         if self.weighting not in WEIGHTINGS:
             raise Trap2Error(f"w(s) is '{self.weighting}'; it must be one of {list(WEIGHTINGS)}")
-        if not 0 < self.delta < 1:
-            raise Trap2Error(f"delta is {self.delta}; it must lie between 0 and 1")
-        if not 0 < self.s_min < 1 - self.delta:
-            raise Trap2Error(
-                f"s_min is {self.s_min}; it must lie between 0 and 1 − delta = {1 - self.delta:g}"
-            )
-        if not self.s_max > 1 + self.delta:
-            raise Trap2Error(
-                f"s_max is {self.s_max}; it must exceed 1 + delta = {1 + self.delta:g}"
-            )
+        if problem := range_problem(self.s_min, self.s_max, self.delta):
+            raise Trap2Error(problem)
 
     def record(self) -> dict[str, Any]:
         """The settings as records hold them, λ under ``lambda``."""

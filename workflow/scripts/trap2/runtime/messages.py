@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,21 +18,20 @@ RENAMED = {
 def message(source: str, problems: list[str]) -> str:
     """All problems of one file, a line each."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  - {problem.rstrip('.')}{_stop(problem)}" for problem in problems)
+    lines = "".join(f"\n  - {_sentence(problem)}" for problem in problems)
     return f"{source} has {count}; nothing was run.{lines}"
 
 
-def _stop(problem: str) -> str:
-    return "" if problem.endswith("?") else "."
+def _sentence(problem: str) -> str:
+    """A problem with one mark at its end."""
+    return problem if problem.endswith((".", "?")) else f"{problem}."
 
 
 def choice(key: str, value: object, allowed: list[str], what: str) -> str:
     """A value that is none of the allowed ones, with the one that was probably meant."""
     close = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f". Did you mean '{close[0]}'?" if close else ""
-    return f"{key}: '{value}' is not {what}; choose from {', '.join(allowed)}{hint}".rstrip(
-        "?."
-    ) + ("?" if close else "")
+    problem = f"{key}: '{value}' is not {what}; choose from {', '.join(allowed)}"
+    return f"{problem}. Did you mean '{close[0]}'?" if close else problem
 
 
 def describe(error: Any) -> str:
@@ -51,6 +51,8 @@ def describe(error: Any) -> str:
         where = f"{key}." if error.path else ""
         return f"{where}{missing[0]} is missing; add it{_purpose(error.schema, missing[0])}"
     shown = f"{key} is {value!r}"
+    if rule == "type" and isinstance(value, float) and not math.isfinite(value):
+        return f"{shown}; it must be a finite number"
     if rule == "type":
         return f"{shown}; it must be {_type(allowed)}{_number_hint(value, allowed)}"
     if rule in ("enum", "const"):

@@ -1,18 +1,24 @@
-"""Checking a file's content against a schema of workflow/schemas/, and filling in its defaults."""
+"""Checking a file's content against a schema, and filling in its defaults.
+
+The schemas of settings come from their classes (runtime/settings.py); those beside this module are
+of files for which there is no class.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.messages import describe, message
+from trap2.runtime.settings import plain, read, schema_of
 
-SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
 class ConfigurationError(Trap2Error):
@@ -53,24 +59,42 @@ def read_yaml(path: str | Path, source: str) -> Any:
         raise ConfigurationError(f"{source} is not valid YAML: {text}") from None
 
 
-def checked(content: Any, schema_name: str, source: str) -> dict[str, Any]:
+def checked(content: Any, schema: str | type, source: str) -> dict[str, Any]:
     """A file's content with the schema's defaults filled in.
 
     Args:
         content: what was read.
-        schema_name: a file of ``workflow/schemas/``.
+        schema: a settings class, or the name of a file of ``schemas/``.
         source: the file's name, for messages.
 
     Raises:
         ConfigurationError: a key is unknown or a value is not allowed.
     """
-    schema = yaml.safe_load((SCHEMAS / schema_name).read_text("utf-8"))
-    validator = Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(content), key=lambda e: [str(p) for p in e.path])
+    if isinstance(schema, type):
+        _check(content, schema_of(schema), source)
+        filled: dict[str, Any] = plain(read(schema, content))
+        return filled
+    loaded = yaml.safe_load((SCHEMAS / schema).read_text("utf-8"))
+    _check(content, loaded, source)
+    filled = _with_defaults(content, loaded, loaded)
+    return filled
+
+
+def _check(content: Any, schema: Mapping[str, Any], source: str) -> None:
+    errors = sorted(_Validator(schema).iter_errors(content), key=lambda e: [str(p) for p in e.path])
     if errors:
         raise ConfigurationError(message(source, [describe(error) for error in errors]))
-    found: dict[str, Any] = _with_defaults(content, schema, schema)
-    return found
+
+
+def _is_finite_number(checker: Any, value: object) -> bool:
+    return Draft202012Validator.TYPE_CHECKER.is_type(value, "number") and math.isfinite(value)  # type: ignore[arg-type]
+
+
+# .nan passes every bound, and .inf those of one side.
+_Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite_number),
+)
 
 
 def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:

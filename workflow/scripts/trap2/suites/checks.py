@@ -12,6 +12,7 @@ from typing import Any
 
 from trap2.data.catalogue import load_catalogue
 from trap2.merging.catalogue import METHODS, check_options, data_free_methods, data_methods
+from trap2.merging.settings import grid_problem
 from trap2.models.clip.architectures import (
     ArchitectureError,
     configuration,
@@ -20,9 +21,11 @@ from trap2.models.clip.architectures import (
 )
 from trap2.models.families import family_of
 from trap2.protection.catalogue import PROTECTIONS, not_applicable
+from trap2.protection.settings import range_problem
 from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
+from trap2.training.settings import Optimisation
 
 
 def check_merging(name: str, suite: Mapping[str, Any]) -> None:
@@ -98,22 +101,13 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
     yield from _release_problems(suite)
     yield from _protection_problems(suite)
     trap2 = suite["trap2"]
-    if not trap2["s_min"] < 1 - trap2["delta"]:
-        yield (
-            f"trap2.s_min is {trap2['s_min']}; it must be below 1 - trap2.delta = "
-            f"{1 - trap2['delta']:g}. Lower trap2.s_min or trap2.delta"
-        )
-    if not trap2["s_max"] > 1 + trap2["delta"]:
-        yield (
-            f"trap2.s_max is {trap2['s_max']}; it must exceed 1 + trap2.delta = "
-            f"{1 + trap2['delta']:g}. Raise trap2.s_max or lower trap2.delta"
-        )
+    problem = range_problem(trap2["s_min"], trap2["s_max"], trap2["delta"], "trap2.")
+    if problem is not None:
+        yield problem
     search = suite["merging"]["search"]
-    if search["step"] > search["maximum"]:
-        yield (
-            f"merging.search.step is {search['step']}; it must not exceed "
-            f"merging.search.maximum = {search['maximum']}"
-        )
+    problem = grid_problem(search["step"], search["maximum"], "merging.search.")
+    if problem is not None:
+        yield problem
     yield from _ablation_problems(suite)
     figures = suite["figures"]
     if figures["task"] not in suite["tasks"]:
@@ -130,14 +124,14 @@ def _ablation_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         if task not in suite["tasks"]:
             yield choice("ablations.tasks", task, suite["tasks"], "a task of this suite")
     for low, high in settings["settings"].get("range", []):
-        if not low < 1 - trap2["delta"] < 1 + trap2["delta"] < high:
+        if range_problem(low, high, trap2["delta"]):
             yield (
                 f"ablations.settings.range has [{low}, {high}]; it must reach below 1 - "
                 f"trap2.delta = {1 - trap2['delta']:g} and above 1 + trap2.delta = "
                 f"{1 + trap2['delta']:g}"
             )
     for delta in settings["settings"].get("delta", []):
-        if not trap2["s_min"] < 1 - delta < 1 + delta < trap2["s_max"]:
+        if range_problem(trap2["s_min"], trap2["s_max"], delta):
             yield (
                 f"ablations.settings.delta has {delta}; 1 - δ and 1 + δ must lie between "
                 f"trap2.s_min = {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
@@ -238,12 +232,12 @@ def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         for task in settings["task_lambdas"]:
             if task not in suite["tasks"]:
                 yield choice(f"{where}.task_lambdas", task, suite["tasks"], "a task of this suite")
-        batch = settings["optimisation"].get("batch_size", 32)
-        if settings["optimisation"].get("micro_batch_size", batch) > batch:
+        batch, micro = (settings["optimisation"][k] for k in ("batch_size", "micro_batch_size"))
+        # The default serves smaller batches as well: each is one forward pass.
+        if micro > batch and micro != Optimisation.micro_batch_size:
             yield (
-                f"{where}.optimisation.micro_batch_size is "
-                f"{settings['optimisation']['micro_batch_size']}; it must not exceed batch_size = "
-                f"{batch}"
+                f"{where}.optimisation.micro_batch_size is {micro}; it must not exceed batch_size "
+                f"= {batch}"
             )
         if release_format == "full" and "adapter" in settings:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"

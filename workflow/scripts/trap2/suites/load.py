@@ -9,6 +9,7 @@ from typing import Any
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError, checked, read_yaml
 from trap2.suites.checks import _download_problems, _suite_problems
+from trap2.suites.settings import Config, Suite
 
 
 def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
         # Snakemake reads the numbers of a list on the command line as texts.
         numbers = [int(n) if isinstance(n, str) and n.isdecimal() else n for n in seeds]
         config = {**config, "seeds": numbers}
-    settings = checked(config, "config.schema.yaml", "config/config.yaml")
+    settings = checked(config, Config, "config/config.yaml")
     available = sorted(path.stem for path in suites.glob("*.yaml"))
     problems = list(_download_problems(settings))
     if "seeds" in settings and settings.get("checkpoints") == "released":
@@ -84,7 +85,7 @@ def load_suite(
     content = read_yaml(path, source)
     if protections is not None and isinstance(content, Mapping):
         content = {**content, "protections": protections}
-    suite = checked(content, "suite.schema.yaml", source)
+    suite = checked(content, Suite, source)
     for release_format in suite["release_formats"].values():
         release_format.setdefault("backbones", list(suite["backbones"]))
     problems = list(_suite_problems(suite, catalogue))

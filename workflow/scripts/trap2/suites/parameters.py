@@ -123,7 +123,7 @@ class Parameters:
         formats = self.suites(w.suite)["release_formats"]
         first = "lora" if "lora" in formats else next(iter(formats))
         settings = formats[w.get("release_format", first)]
-        return settings["optimisation"].get("evaluation_batch_size", 256)
+        return settings["optimisation"]["evaluation_batch_size"]
 
     def cells(self, w: Wildcards) -> list[tuple[str, str]]:
         """Every (method, space) or (method, sampling) of a job.

@@ -20,9 +20,10 @@ from trap2.runtime import device as devices
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
-from trap2.training.trainer import Optimisation, Trainer
-from trap2.updates.adapters import AdapterSettings
+from trap2.training.settings import Optimisation
+from trap2.training.trainer import Trainer
 from trap2.updates.key import UpdateKey
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 

@@ -25,42 +25,8 @@ from trap2.protection.objective import Objective, accumulate_gradient
 from trap2.runtime import files
 from trap2.runtime.interruption import Interrupted, noticing_sigterm
 from trap2.runtime.seeding import numpy_generator, seed_of
+from trap2.training.settings import Optimisation
 from trap2.updates.trainable import TrainableUpdate
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How an update is optimised (paper, D.3 and D.4; defaults after the authors' code).
-
-    Attributes:
-        learning_rate: AdamW's peak learning rate, reached after ``warmup_steps``.
-        steps: optimiser steps at most; the cosine schedule ends there.
-        batch_size: images a step.
-        micro_batch_size: images a forward pass, at most ``batch_size``; smaller values
-            accumulate gradients.
-        warmup_steps: steps of linear warm-up.
-        beta1, beta2, epsilon, weight_decay: AdamW's other settings.
-        clip_norm: the gradient's norm is clipped to this.
-        evaluate_every: steps between validations.
-        patience: validations without improvement before training stops early.
-        improvement: the least gain in validation accuracy, in percentage points, that counts.
-        evaluation_batch_size: images a forward pass of a validation.
-    """
-
-    learning_rate: float = 3e-4
-    steps: int = 100_000
-    batch_size: int = 32
-    micro_batch_size: int = 32
-    warmup_steps: int = 500
-    beta1: float = 0.9
-    beta2: float = 0.98
-    epsilon: float = 1e-6
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    evaluate_every: int = 2000
-    patience: int = 5
-    improvement: float = 0.1
-    evaluation_batch_size: int = 256
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 from trap2.updates.adapter_config import Configuration, check_configuration
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.weights import in_full_precision, weight_shapes
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
@@ -22,25 +22,6 @@ CHECKPOINT_FILE = "model.safetensors"
 
 # The prefix that PEFT gives to the modules of the model it wraps.
 PEFT_PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class AdapterSettings:
-    """A LoRA adapter's form (paper, Appendix D.3).
-
-    Attributes:
-        rank: r ≥ 1.
-        alpha: α; the nominal scale is α / r (α / √r with ``rslora``), 1 in the paper.
-        dropout: the rate on the adapter's input, 0 ≤ dropout < 1.
-        rslora: scale by α / √r.
-        dora: DoRA, the rows' norms trained on their own (see :func:`read_dora`).
-    """
-
-    rank: int = 16
-    alpha: int = 16
-    dropout: float = 0.1
-    rslora: bool = False
-    dora: bool = False
 
 
 def write_adapter(

@@ -12,7 +12,8 @@ from torch import nn
 
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
-from trap2.updates.adapters import CHECKPOINT_FILE, AdapterSettings, _configuration, _write_adapter
+from trap2.updates.adapters import CHECKPOINT_FILE, _configuration, _write_adapter
+from trap2.updates.settings import AdapterSettings
 
 Model = Callable[[torch.Tensor], torch.Tensor]
 
