@@ -57,9 +57,24 @@ def test_restores_bit_for_bit_also_after_an_exception(dtype: torch.dtype) -> Non
 
 def test_accepts_layers_one_by_one() -> None:
     model, delta = model_and_delta()
+    base = model.state_dict()["2.weight"].clone()
     with AppliedUpdate(model, iter(delta.items())) as applied:
-        applied.set(0.0)
-        assert not any(p.grad for p in model.parameters())
+        applied.set(0.5)
+        expected = base + 0.5 * delta["2.weight"]
+        torch.testing.assert_close(model.state_dict()["2.weight"], expected)
+
+
+def test_setting_a_scale_records_no_gradients_and_keeps_the_parameters_leaves() -> None:
+    """The delta requires a gradient, so an operation outside no_grad would join its graph."""
+    model, delta = model_and_delta()
+    tracked = {name: value.requires_grad_() for name, value in delta.items()}
+    parameters = dict(model.named_parameters())
+    with AppliedUpdate(model, tracked) as applied:
+        applied.set(0.5)
+        assert all(p.is_leaf and p.grad_fn is None for p in parameters.values())
+    assert dict(model.named_parameters()).keys() == parameters.keys()
+    assert all(model.get_parameter(name) is p for name, p in parameters.items())
+    assert all(value.grad is None for value in tracked.values())
 
 
 def test_update_of_another_base() -> None:
