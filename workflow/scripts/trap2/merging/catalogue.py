@@ -75,6 +75,10 @@ METHODS: Catalogue[Method] = Catalogue("merging method")
 def check_options(method: str, options: Mapping[str, object]) -> dict[str, Any]:
     """The complete options of a method: the given ones checked, the others at their defaults.
 
+    Args:
+        method: its name.
+        options: option to value.
+
     Raises:
         CatalogueError: an unknown method or option, or a value out of its range.
     """

@@ -65,7 +65,13 @@ class Merger:
     def merge(
         self, method: str, *, generator_seed: int = DARE_SEED, **options: Any
     ) -> dict[str, torch.Tensor]:
-        """The merged ΔW at coefficient s = 1, by layer; see :meth:`merge_layers`."""
+        """The merged ΔW at coefficient s = 1, by layer; see :meth:`merge_layers`.
+
+        Args:
+            method: a name of :data:`trap2.merging.catalogue.METHODS`.
+            generator_seed: seed of a method that draws at random.
+            **options: options of the method; those not given have its defaults.
+        """
         merged = self.merge_layers(method, generator_seed=generator_seed, **options)
         # Allocated before the work, so that what it allocates and frees leaves no holes between.
         whole = {layer: torch.empty(s, dtype=self.dtype) for layer, s in self.shapes.items()}

@@ -269,4 +269,5 @@ def _require_low_rank(tasks: Sequence[LayerUpdate], space: str) -> list[LowRank]
 
 Encoder = Callable[[Sequence[LayerUpdate], torch.dtype], EncodedLayer]
 
+# The merge spaces by name: functions from one layer's updates to what is merged (Appendix B.1).
 SPACES: dict[str, Encoder] = {"Full": encode_full, "KnOTS": encode_knots, "Core": encode_core}

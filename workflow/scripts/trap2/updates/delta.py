@@ -47,7 +47,7 @@ class LowRank:
 
     @classmethod
     def zero(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> LowRank:
-        """The zero update of a (d_out, d_in) weight: factors of rank 0."""
+        """The zero update of a weight: factors of rank 0 for ``shape`` and of ``dtype``."""
         return cls(torch.zeros(shape[0], 0, dtype=dtype), torch.zeros(0, shape[1], dtype=dtype))
 
     @property
@@ -178,7 +178,15 @@ class CheckpointUpdate(Mapping[str, torch.Tensor]):
 
 
 def shape_of(update: Update, layer: str) -> tuple[int, ...]:
-    """The shape of one layer's ΔW; a :class:`CheckpointUpdate` is asked without reading it."""
+    """The shape of one layer's ΔW; a :class:`CheckpointUpdate` is asked without reading it.
+
+    Args:
+        update: what is asked.
+        layer: the layer's name.
+
+    Raises:
+        UpdateError: the layer is neither a tensor nor low-rank factors.
+    """
     if isinstance(update, CheckpointUpdate):
         return update.shape_of(layer)
     delta = update[layer]

@@ -85,7 +85,12 @@ def records_by_task(paths: Iterable[str]) -> dict[str, UpdateRecord]:
 
 
 def load_updates(paths: Iterable[str], model: str | Path) -> list[Update]:
-    """The updates whose files are among a job's inputs, in their order."""
+    """The updates whose files are among a job's inputs, in their order.
+
+    Args:
+        paths: files of updates; the folders that hold them are read, each once.
+        model: the base's tower W0, for whole checkpoints.
+    """
     folders = dict.fromkeys(Path(path).parent for path in paths)
     return [load_update(folder, model) for folder in folders]
 
