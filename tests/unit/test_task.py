@@ -89,7 +89,8 @@ def test_samples_come_in_batches_no_larger_than_the_configured_one(configured, g
 
 
 def test_the_training_loop_knows_no_clip():
-    text = "import sys, trap2.training.trainer; print([m for m in sys.modules if m.startswith('trap2.models.clip')])"
+    clip = "[name for name in sys.modules if name.startswith('trap2.models.clip')]"
+    text = f"import sys, trap2.training.trainer; print({clip})"
     found = subprocess.run(
         [sys.executable, "-c", text], cwd=SCRIPTS, capture_output=True, text=True, check=True
     )
