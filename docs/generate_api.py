@@ -132,7 +132,14 @@ def _described(name: str, value: Any, level: str) -> str:
     shown = f"\n{level} `{name}`\n\n"
     if not isinstance(value, property) and not issubclass_of_error(value):
         shown += f"```python\n{_signature(name.rpartition('.')[2], value)}\n```\n\n"
-    return shown + _text(inspect.getdoc(value) or "") + "\n"
+    return shown + _text(inspect.getdoc(value) or "") + "\n" + _about(value)
+
+
+def _about(value: Any) -> str:
+    """What a settings class says of each of its fields."""
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    lines = [f"- `{f.name}`: {f.metadata['about']}\n" for f in fields if f.metadata.get("about")]
+    return "\n" + "".join(lines) if lines else ""
 
 
 def issubclass_of_error(value: Any) -> bool:
@@ -209,7 +216,8 @@ def undocumented() -> list[str]:
 
 def _fields(kind: type) -> list[str]:
     if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind) if not field.name.startswith("_")]
+        fields = [f for f in dataclasses.fields(kind) if not f.metadata.get("about")]
+        return [field.name for field in fields if not field.name.startswith("_")]
     return [] if issubclass_of_error(kind) else _arguments(kind.__init__)
 
 
