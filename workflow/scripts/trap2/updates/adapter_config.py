@@ -163,6 +163,8 @@ class Configuration:
 
 def _names(value: Any) -> frozenset[str] | None:
     """The names that choose layers; ``None`` for a pattern, or where nothing is said."""
+    if isinstance(value, str) and re.fullmatch(r"[\w-]*", value) and value != "all-linear":
+        return frozenset([value])
     return frozenset(value) if isinstance(value, list) else None
 
 
@@ -285,6 +287,11 @@ def _targets(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             what = "whole numbers" if of is int else "names"
             raise FileError(f"{path}: {key!r} is {_shown(value)}; it must be {what}")
     depths = found.get("layers_to_transform")
+    if found.get("layers_pattern") and not depths:
+        raise FileError(f"{path}: 'layers_pattern' is set, and 'layers_to_transform' is not")
+    for key in ("layers_to_transform", "layers_pattern"):
+        if found.get(key) and isinstance(found.get("target_modules"), str):
+            raise FileError(f"{path}: {key!r} is set, which goes with a list of target_modules")
     if isinstance(depths, int):
         found["layers_to_transform"] = [depths]
     return found
