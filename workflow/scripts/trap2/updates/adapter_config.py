@@ -207,8 +207,8 @@ def _check_keys(config: Mapping[str, Any], path: Path) -> None:
     for key, reason in REFUSED.items():
         if config.get(key):
             raise FileError(
-                f"{path}: '{key}' is set to {_shown(config[key])}; {reason}. Only LoRA, rsLoRA and "
-                "DoRA adapters with one rank can be read"
+                f"{path}: '{key}' is set to {_shown(config[key])}; {reason}. Only LoRA, rsLoRA "
+                "and DoRA adapters with one rank can be read"
             )
     if config.get("bias", "none") != "none":
         raise FileError(
