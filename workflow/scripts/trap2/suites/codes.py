@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ class Codes:
         self.scripts = scripts
         self.suites = suites
         self.config = config
+        # A dry run of the paper's suite asks three hundred times for two dozen.
+        self._script = cache(lambda script: code_digest(scripts / script))
+        self._entry = cache(lambda place: entry_digest(*place))
 
     def __call__(self, *scripts: str, entries: Iterable[Entry] = ()) -> str:
         """The digest of scripts or modules, of the library behind them and of entries.
@@ -45,8 +49,8 @@ class Codes:
             scripts: names in the folder of scripts.
             entries: those of the catalogues' that the job uses.
         """
-        digests = [code_digest(self.scripts / script) for script in scripts]
-        digests += [_entry(entry) for entry in entries]
+        digests = [self._script(script) for script in scripts]
+        digests += [self._of(entry) for entry in entries]
         if self.config["checkpoints"] == "released":
             digests.append(bundle.digest(self.config["suite"]))
         return "-".join(digests)
@@ -61,7 +65,7 @@ class Codes:
 
     def methods(self, cells: Cells) -> Callable[[Wildcards], dict[str, str]]:
         """The digests of the merging methods of a job's cells."""
-        return lambda w: {name: _entry((METHODS, name)) for name, _ in cells(w)}
+        return lambda w: {name: self._of((METHODS, name)) for name, _ in cells(w)}
 
     def task_arithmetic(self, script: str) -> Value:
         """A script that adds updates of its backbone's model up."""
@@ -76,7 +80,6 @@ class Codes:
         backbone = self.suites(w.suite)["backbones"][w.backbone]
         return FAMILIES, family_of(backbone["architecture"])
 
-
-def _entry(entry: Entry) -> str:
-    catalogue, name = entry
-    return entry_digest(*catalogue.place(name))
+    def _of(self, entry: Entry) -> str:
+        catalogue, name = entry
+        return self._entry(catalogue.place(name))
