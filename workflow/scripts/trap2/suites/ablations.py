@@ -20,14 +20,12 @@ SETTINGS: dict[str, str] = {
 """The settings that can be swept, with the axis labels of their figures."""
 
 
-_FORMS: dict[str, dict[str, bool]] = {
+FORMS: dict[str, dict[str, bool]] = {
     "LoRA": {"rslora": False, "dora": False},
     "rsLoRA": {"rslora": True, "dora": False},
     "DoRA": {"rslora": False, "dora": True},
 }
-
-
-_WEIGHTINGS = {"1/s": "1-over-s", "1/sqrt(s)": "1-over-sqrt-s", "1": "1"}
+"""The kinds of adapter that can be swept."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def variants(suite: Suite, setting: str) -> dict[str, Variant]:
         if setting == "lambda":
             found[repr(float(value))] = Variant(f"{value:g}", float(value))
         elif setting == "weighting":
-            found[_WEIGHTINGS[value]] = Variant(value, lambda_, {"weighting": value})
+            found[_path_text(value)] = Variant(value, lambda_, {"weighting": value})
         elif setting == "range":
             low, high = map(float, value)
             changed = {"s_min": low, "s_max": high}
@@ -73,14 +71,14 @@ def variants(suite: Suite, setting: str) -> dict[str, Variant]:
             # α = r keeps the nominal scale at 1 (Appendix D.3).
             found[str(value)] = Variant(str(value), lambda_, {}, {"rank": value, "alpha": value})
         else:
-            found[value.lower()] = Variant(value, lambda_, {}, _FORMS[value])
+            found[value.lower()] = Variant(value, lambda_, {}, FORMS[value])
     return found
 
 
 def is_own(suite: Suite, variant: Variant) -> bool:
     """Whether a variant's objective and adapter are the suite's own, whatever its λ."""
     trap2 = suite["trap2"]
-    adapter = _FORMS["LoRA"] | suite["release_formats"]["lora"].get("adapter", {})
+    adapter = FORMS["LoRA"] | suite["release_formats"]["lora"].get("adapter", {})
     found: bool = (
         trap2 | dict(variant.trap2) == trap2 and adapter | dict(variant.adapter) == adapter
     )
@@ -91,3 +89,8 @@ def ablated_tasks(suite: Suite) -> list[str]:
     """The tasks on which the sweeps are trained; the figures' task by default."""
     found: list[str] = suite["ablations"].get("tasks", [suite["figures"]["task"]])
     return found
+
+
+def _path_text(weighting: str) -> str:
+    """w(s) as it stands in paths: 1-over-sqrt-s."""
+    return weighting.replace("/", "-over-").replace("(", "-").rstrip(")")

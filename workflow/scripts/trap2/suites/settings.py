@@ -9,6 +9,7 @@ from typing import Any
 from trap2.merging.settings import Search
 from trap2.protection.settings import WEIGHTINGS, Trap2Settings
 from trap2.runtime.settings import setting
+from trap2.suites.ablations import FORMS
 from trap2.training.settings import Optimisation
 from trap2.updates.settings import AdapterSettings
 
@@ -16,8 +17,6 @@ FORMATS = {"lora": "LoRA adapters.", "full": "Whole checkpoints."}
 """The release formats of an update."""
 
 MANY = 10**7
-
-ADAPTERS = ("LoRA", "rsLoRA", "DoRA")
 
 CHECKPOINTS = ("train", "released")
 
@@ -181,7 +180,9 @@ class Swept:
     rank: tuple[int, ...] | None = setting(
         "LoRA ranks r, with α = r.", None, least=1, at_least=1, at_most=65_536
     )
-    adapter: tuple[str, ...] | None = setting("Kinds of adapter.", None, least=1, choices=ADAPTERS)
+    adapter: tuple[str, ...] | None = setting(
+        "Kinds of adapter.", None, least=1, choices=tuple(FORMS)
+    )
 
 
 @dataclass(frozen=True)
