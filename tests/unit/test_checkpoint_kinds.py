@@ -115,6 +115,13 @@ def test_two_updates_in_one_folder_are_none(base, tmp_path):
         release_format(folder)
 
 
+def test_a_jobs_log_says_where_the_base_is_not_known(base, tmp_path, caplog):
+    folder = checkpoint(tmp_path / "tuned", tower_tensors(clip(1)))
+    with caplog.at_level("INFO", "trap2"):
+        load_update(folder, base)
+    assert f"{folder} does not say which base it was made on" in caplog.text
+
+
 def test_an_update_of_another_base_with_the_same_shapes_is_refused(base, tmp_path):
     folder = checkpoint(tmp_path / "tuned", tower_tensors(clip(1)))
     assert not check_base(folder, base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE, is_dora, read
 from trap2.updates.delta import CheckpointUpdate, LowRank, Update, UpdateError
 from trap2.updates.records import UpdateRecord
 from trap2.updates.weights import read_weights
+
+LOG = logging.getLogger("trap2")
 
 # An update's record, or a merge's.
 RECORD_FILES = ("update.json", "merge.json")
@@ -59,7 +62,8 @@ def load_update(folder: str | Path, model: str | Path) -> Update:
         UpdateError: the update is one of another base.
     """
     kind = release_format(folder)
-    check_base(folder, model)
+    if not check_base(folder, model):
+        LOG.info("%s does not say which base it was made on; that is not checked", folder)
     if kind == "full":
         return CheckpointUpdate(model, Path(folder) / CHECKPOINT_FILE)
     if is_dora(folder):
