@@ -23,7 +23,7 @@ CLASSES = ("daisy", "rose", "tulip")
 
 @dataclass(frozen=True)
 class Block:
-    """One block of the page: what it adds, and where."""
+    """One block of the page: what it adds, and where; no place is a file of its own."""
 
     section: str
     path: str
@@ -36,6 +36,10 @@ class Block:
 
     def apply(self, folder: Path) -> None:
         file = folder / self.path
+        if not self.place:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("\n".join(self.lines) + "\n", "utf-8")
+            return
         lines = file.read_text("utf-8").splitlines()
         if self.place == "at the end":
             lines += ["", "", *self.lines]
@@ -50,10 +54,10 @@ class Block:
 
 def blocks() -> list[Block]:
     found = []
-    for section in PAGE.read_text("utf-8").split("\n## ")[1:]:
+    for section in PAGE.read_text("utf-8").split("\n## "):
         for text in re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.S):
             header, *lines = text.splitlines()
-            path, place = header.removeprefix("# ").split(", ", 1)
+            path, _, place = header.removeprefix("# ").partition(", ")
             found.append(Block(section.splitlines()[0], path, place, tuple(lines)))
     return found
 
@@ -81,8 +85,15 @@ def flowers(tmp_path_factory) -> Path:
 
 
 def test_an_addition_takes_15_lines_of_code_and_one_of_configuration():
-    sections = {block.section for block in blocks()}
-    assert sections == {"A merging method", "A protection", "A backbone", "A dataset"}
+    sections = {block.section for block in blocks()} - {"# Extending"}
+    assert sections == {
+        "A merging method",
+        "A merger with data",
+        "A protection",
+        "A trained protection",
+        "A backbone",
+        "A dataset",
+    }
     for section in sections:
         code = [b for b in blocks() if b.section == section and not b.is_configuration]
         settings = [b for b in blocks() if b.section == section and b.is_configuration]
@@ -97,8 +108,79 @@ def test_the_smoke_suite_gets_the_jobs_of_a_method_a_protection_and_a_backbone(e
     assert jobs["pretrain_base"] == backbones
     assert jobs["finetune_unprotected"] == backbones * tasks
     assert jobs["protect_update"] == backbones * tasks
-    # One merge of unprotected updates; each task protected by noise and by TRAP².
-    assert jobs["merge_updates"] == backbones * (1 + 2 * tasks)
+    assert jobs["finetune_protected"] == jobs["select_lambda"] == 2 * backbones * tasks
+    # One merge of unprotected updates; each task protected by noise, by half and by TRAP².
+    assert jobs["merge_updates"] == backbones * (1 + 3 * tasks)
+
+
+def only(folder: Path, section: str) -> None:
+    """Make one section's addition, and name its plugin."""
+    for block in blocks():
+        if block.section == section:
+            block.apply(folder)
+            if not block.is_configuration:
+                config = folder / "config/config.yaml"
+                text = config.read_text("utf-8")
+                config.write_text(f"{text}\nplugins: [{block.path}]\n", "utf-8")
+
+
+def test_a_new_method_in_a_plugin_makes_its_cells_and_the_tables(edited):
+    only(edited.folder, "A merging method")
+    assert edited.dry_run() == {
+        "merge_updates": 1 + 3,
+        "make_table": 1,
+        "collect_cells": 1,
+        "summarise_results": 1,
+        "publish": 3,
+        "collect_manifest": 1,
+    }
+    file = edited.folder / "results/smoke/ViT-demo/lora/merges/trap2/shapes.json"
+    before = json.loads(file.read_text("utf-8"))["cells"]
+    edited.run(str(file.relative_to(edited.folder)))
+    after = json.loads(file.read_text("utf-8"))["cells"]
+    assert {name for name in after if name not in before} == {"Median-Full", "Median-Core"}
+    # The seconds that a cell took are among what is equal: none was computed again.
+    assert {name: after[name] for name in before} == before
+    plugin = edited.folder / "mine/median.py"
+    plugin.write_text(plugin.read_text("utf-8").replace("median(0).values", "mean(0)"), "utf-8")
+    edited.run(str(file.relative_to(edited.folder)))
+    again = json.loads(file.read_text("utf-8"))["cells"]
+    assert {name: again[name] for name in before} == before
+    assert again["Median-Full"]["key"] != after["Median-Full"]["key"]
+
+
+def test_a_new_post_hoc_protection_in_a_plugin_makes_its_updates_cells_and_the_tables(edited):
+    only(edited.folder, "A protection")
+    assert edited.dry_run() == {
+        "protect_update": 3,
+        "merge_updates": 3,
+        "make_table": 2,
+        "collect_cells": 1,
+        "summarise_results": 1,
+        "publish": 4,
+        "collect_manifest": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no file mine/median.py"),
+        ("import nothing_like_it\n", "mine/median.py, line 1: No module named"),
+        (
+            "from trap2.merging.catalogue import METHODS\nMETHODS.add(METHODS['TIES'])\n",
+            "mine/median.py, line 2: the name 'TIES' of a merging method is taken",
+        ),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_ends_the_run(clone, text, message):
+    (clone.folder / "mine").mkdir()
+    if text is not None:
+        (clone.folder / "mine/median.py").write_text(text)
+    run = clone.snakemake("-n", "--config", "suite=smoke", "plugins=[mine/median.py]")
+    assert run.code != 0
+    assert message in run.output
+    assert "Traceback" not in run.output
 
 
 def test_the_paper_suite_gets_the_jobs_of_a_backbone_and_a_dataset(extended):
@@ -141,8 +223,14 @@ from trap2.protection.post_hoc import protect_adapter
 from trap2.updates.delta import LowRank
 from pathlib import Path
 
+from trap2.runtime import plugins
+from trap2.merging.catalogue import METHODS
+from trap2.merging.sample import Sample
+from trap2.protection.catalogue import objective_of
+
 torch.set_num_threads(1)
 torch.manual_seed(0)
+plugins.load(yaml.safe_load(Path("config/config.yaml").read_text())["plugins"])
 suite = load_suite("smoke", Path("config/suites"))
 check_merging("smoke", suite)
 
@@ -158,6 +246,19 @@ first, second = (
 assert torch.equal(first.B, second.B) and torch.equal(first.A, updates[0]["layer"].A)
 noise = (first.B - updates[0]["layer"].B) / updates[0]["layer"].B.std()
 assert 0.03 < float(noise.std()) < 0.3
+
+model = torch.nn.Linear(5, 6, bias=False)
+inputs, scales = [[torch.randn(4, 5)] for _ in updates], (0.0, 1.0, 1e6)
+sample = Sample(model, [], inputs, [lambda x, k=k: k * x for k in scales])
+found = METHODS["Confident"].with_data(sample, updates, {})
+assert found.coefficients["layer"][0] == 1 / 6 and found.coefficients["layer"][2] == 1
+wanted = sum(c * u["layer"].dense() for c, u in zip(found.coefficients["layer"], updates))
+torch.testing.assert_close(found.merged["layer"], wanted)
+
+weight = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+half = objective_of("half", 0.2, {})
+losses = half.accumulate_gradient(lambda s: (s * weight - 1) ** 2, half.draw(None), 1.0)
+assert abs(float(weight.grad) - (2 * (0.3 - 1) - 0.2 * 2 * 0.5 * (0.15 - 1))) < 1e-12
 
 tower = vision_tower(build_clip(suite["backbones"]["Swin-demo"]["architecture"]))
 targets = lora_targets(tower)
