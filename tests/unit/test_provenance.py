@@ -24,7 +24,8 @@ def scripts(tmp_path, monkeypatch) -> Path:
 
 
 def digest(scripts: Path, name: str) -> str:
-    code_digest._module.cache_clear()
+    for cached in (code_digest._module, code_digest._module_file, code_digest._followed):
+        cached.cache_clear()
     return code_digest.code_digest(scripts / name)
 
 

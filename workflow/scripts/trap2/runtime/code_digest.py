@@ -32,10 +32,10 @@ def code_digest(script: str | Path, *, follow: bool = True) -> str:
         script: a Python file; all its statements count.
         follow: whether what it uses counts; without, the file alone.
     """
-    module = _module(Path(script).resolve())
+    path = Path(script).resolve()
     if not follow:
-        return _digest(statement.meaning for statement in module.statements)
-    return _digest(_meanings(module, [_WHOLE]))
+        return _digest(statement.meaning for statement in _module(path).statements)
+    return _followed(path, _WHOLE)
 
 
 def entry_digest(file: str | Path, line: int) -> str:
@@ -45,8 +45,7 @@ def entry_digest(file: str | Path, line: int) -> str:
         file: where the entry was added (:meth:`trap2.runtime.catalogue.Catalogue.place`).
         line: of that file, anywhere in the statement.
     """
-    module = _module(Path(file).resolve())
-    return _digest(_meanings(module, [f"line {line}"]))
+    return _followed(Path(file).resolve(), f"line {line}")
 
 
 def lend_to_jobs() -> None:
@@ -57,6 +56,11 @@ def lend_to_jobs() -> None:
     """
     path = [str(LIBRARY.parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+
+
+@cache
+def _followed(path: Path, member: str) -> str:
+    return _digest(_meanings(_module(path), [member]))
 
 
 def _digest(meanings: Iterator[str]) -> str:
@@ -85,11 +89,10 @@ def _meanings(start: _Module, members: list[str]) -> Iterator[str]:
                 waiting.append(target)
         for statement in module.of(member):
             yield f"{module.label}: {statement.meaning}"
-            for use in sorted(statement.uses, key=str):
-                found = module.resolve(statement, *use)
+            for found in module.targets(statement):
                 if isinstance(found, str):
                     yield found
-                elif found is not None:
+                else:
                     waiting.append(found)
 
 
@@ -131,6 +134,7 @@ class _Module:
         definitions: name to the statements that bind it.
         effects: the statements that do something.
         imports: what is imported on the top level.
+        found: what :meth:`targets` has found, by statement.
     """
 
     label: str
@@ -138,6 +142,7 @@ class _Module:
     definitions: dict[str, list[_Statement]] = field(default_factory=dict)
     effects: list[_Statement] = field(default_factory=list)
     imports: dict[str, Import] = field(default_factory=dict)
+    found: dict[int, list[tuple[_Module, str] | str]] = field(default_factory=dict)
 
     def of(self, member: str) -> list[_Statement]:
         """The statements of a member: a name, all, those with effects, or that on a line."""
@@ -168,6 +173,13 @@ class _Module:
             isinstance(m, ast.Call) and isinstance(m.func, ast.Name) and m.func.id == "Catalogue"
             for m in made
         )
+
+    def targets(self, statement: _Statement) -> list[tuple[_Module, str] | str]:
+        """What the names of a statement stand for, where that counts."""
+        if id(statement) not in self.found:
+            resolved = (self.resolve(statement, *use) for use in statement.uses)
+            self.found[id(statement)] = [target for target in resolved if target is not None]
+        return self.found[id(statement)]
 
     def resolve(
         self, statement: _Statement, name: str, attribute: str | None
@@ -272,6 +284,7 @@ class _Uses(ast.NodeVisitor):
             self.visit(part)
 
 
+@cache
 def _module_file(name: str) -> Path | None:
     parts = name.split(".")
     if parts[0] != LIBRARY.name:
