@@ -48,7 +48,7 @@ def test_a_copy_without_git_pulls_the_released_checkpoints_and_plans_the_rest(tm
     assert (copy.folder / "data/demo/manifest.json").exists()
     run = copy.snakemake("all", "-n", "--cores", "1", "--config", "checkpoints=released")
     assert run.code == 0, run.output
-    assert "finetune_trap2" not in run.jobs()
+    assert "finetune_protected" not in run.jobs()
 
 
 def test_no_byte_depends_on_how_git_writes_line_ends(tmp_path):

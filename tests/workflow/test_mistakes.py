@@ -72,7 +72,7 @@ def test_a_configuration_that_is_a_program_is_not_run(clone, name, arguments):
 def test_a_configuration_on_the_command_line_is_read(clone):
     (clone.folder / "given.yaml").write_text("suite: smoke\n")
     run = clone.snakemake("results/table1.csv", "-n", "--configfile", "given.yaml")
-    assert run.jobs()["finetune_trap2"] == 3
+    assert run.jobs()["finetune_protected"] == 3
 
 
 @pytest.mark.parametrize(
