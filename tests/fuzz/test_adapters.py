@@ -85,9 +85,12 @@ def adapter(folder: Path, random: Random, shapes: dict[str, tuple[int, int]]) ->
 
 
 def merged_by_peft(folder: Path) -> dict[str, torch.Tensor]:
-    # PEFT falls over keys that are null, which are as good as absent.
+    # PEFT falls over keys that are null or empty, which are as good as absent, and over a task
+    # type that it does not know, which changes nothing.
     path = folder / "adapter_config.json"
-    set_ = {key: value for key, value in files.read_json(path).items() if value is not None}
+    set_ = {
+        key: value for key, value in files.read_json(path).items() if value and key != "task_type"
+    }
     path.write_text(json.dumps(set_), "utf-8")
     base = tower().double()
     with warnings.catch_warnings(action="ignore"):

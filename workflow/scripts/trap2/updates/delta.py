@@ -142,7 +142,8 @@ class CheckpointUpdate(Mapping[str, torch.Tensor]):
             for name in shared:
                 if name.endswith("num_batches_tracked"):
                     continue  # used in training only
-                if not torch.equal(tuned.get_tensor(name), base.get_tensor(name)):
+                ours, theirs = base.get_tensor(name), tuned.get_tensor(name)
+                if ours.dtype != theirs.dtype or not torch.equal(ours, theirs):
                     raise UpdateError(
                         f"{self.checkpoint_path}: the buffer {name} is another than in the base "
                         f"{self.base_path}; they are not the same model"

@@ -94,7 +94,7 @@ def read_head(path: str | Path) -> torch.Tensor:
     if tensors.keys() != {HEAD} or tensors[HEAD].ndim != 2 or not tensors[HEAD].numel():
         raise files.FileError(
             f"{path}: expected one tensor '{HEAD}' (classes, features), found "
-            f"{ {name: tuple(tensor.shape) for name, tensor in tensors.items()} }. Delete the "
+            f"{ {name: tuple(tensors[name].shape) for name in sorted(tensors)[:3]} }. Delete the "
             "file and run snakemake again."
         )
     head = tensors[HEAD]
