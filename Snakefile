@@ -11,9 +11,10 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from trap2.runtime.schema import ConfigurationError
-from trap2.runtime.templates import refuse_code
+from trap2.runtime.templates import refuse_code, require_folder
 
 try:
+    require_folder(ROOT)
     # Before it is read; what --configfile names was looked at by profiles/default.
     refuse_code("config/config.yaml")
 except ConfigurationError as error:

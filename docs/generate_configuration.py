@@ -45,6 +45,22 @@ snakemake --cores 2 results/table2.csv --config suite=demo seed=1
 A changed value runs again what it enters, and nothing else; `snakemake -n` shows what that is. For
 an experiment of your own, copy a suite's file under another name and set `suite`.
 
+## Which folder
+
+The whole configuration, `config/`, is that of the folder in which a run works: the one in which
+Snakemake was started, or that of `--directory`. Where a part of it is missing there, the run ends
+and says how to copy it; nothing is taken from the project's own copy instead.
+
+## What is taken
+
+A file of configuration is YAML, or JSON, in UTF-8, of at most 1 MB, 32 levels, 20,000 values and
+1,000 entries in one list; an alias (`*name`) counts as all that it stands for. Keys are texts: a
+backbone that is called 1 is written `'1'`. A date is a text. Tags (`!!…`) are refused. Names stand
+in paths: of a suite small letters, digits and `-`, of a task letters, digits and `_`, of a backbone
+these and `-`, at most 60, none of them a folder of the results (`data`, `heads`, `published` …),
+and no two that differ in capitals alone. Files beside the suites that have no such name, like the
+`._demo.yaml` that macOS leaves, are passed over.
+
 ## Which files are code
 
 Configuration is data: a file of it that asks Snakemake's template engine to run Python

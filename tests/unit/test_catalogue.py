@@ -132,7 +132,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, change, message: str) -> None:
 
 
 def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(files.FileError, match="no such catalogue"):
+    with pytest.raises(files.FileError, match="no such file"):
         load_catalogue(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("cars: [", encoding="utf-8")

@@ -289,7 +289,7 @@ def test_a_real_backbone_needs_weights(tmp_path, paper):
         ({"archives": "/no/such"}, "archives is '/no/such'; there is no such folder"),
         ({"archives": ".", "mirror": "http://x"}, "archives and mirror are both set"),
         ({"mirror": "ftp://x"}, "mirror is 'ftp://x'"),
-        ({"catalogue": "/no/such.yaml"}, "catalogue: /no/such.yaml: no such catalogue"),
+        ({"catalogue": "/no/such.yaml"}, "catalogue: /no/such.yaml: no such file"),
         ({"sources": {"cifar": "hub"}}, "sources: 'cifar' is not a dataset of the catalogue"),
         ({"sources": {"cars": "kaggle"}}, "sources.cars: 'kaggle' is not a source of cars"),
     ],

@@ -1,5 +1,7 @@
 """A user's mistake ends before any job, with one message and no traceback."""
 
+import shutil
+
 import pytest
 
 
@@ -40,6 +42,21 @@ def test_on_the_command_line(clone, setting, message):
     assert run.code != 0
     assert message in run.output
     assert "Traceback" not in run.output
+
+
+def test_the_suites_are_those_of_the_working_directory(clone, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    arguments = ("-n", "--cores", "1", "--directory", str(elsewhere), "--config", "suite=smoke")
+    run = clone.snakemake(*arguments)
+    assert run.code != 0
+    assert "elsewhere lacks config/suites, config/published, config/claims.yaml" in run.output
+    assert "Traceback" not in run.output
+    shutil.copytree(clone.folder / "config", elsewhere / "config")
+    suite = elsewhere / "config" / "suites" / "smoke.yaml"
+    suite.write_text(suite.read_text("utf-8").replace("signs, satellite]", "sings]"), "utf-8")
+    run = clone.snakemake(*arguments)
+    assert "tasks: 'sings' is not a task of the demo" in run.output
 
 
 PROGRAM = """suite: smoke

@@ -20,7 +20,8 @@ if workflow.is_main_process:
         clock.refuse_future_files(["results", "reproduced"])
     except clock.Trap2Error as error:
         sys.exit(str(error))
-SUITES = ROOT / "config" / "suites"
+# Of the working directory, as all of config/.
+SUITES = Path("config") / "suites"
 _suites = {}
 
 

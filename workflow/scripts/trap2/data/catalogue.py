@@ -143,8 +143,6 @@ def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
     path = Path(path or CATALOGUE)
     try:
         rows = read_yaml(path, str(path))
-    except FileNotFoundError:
-        raise files.FileError(f"{path}: no such catalogue") from None
     except ConfigurationError as error:
         raise files.FileError(str(error)) from None
     if not isinstance(rows, dict):

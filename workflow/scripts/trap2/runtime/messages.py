@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,23 +16,68 @@ RENAMED = {
 """Keys of earlier versions' configurations by what they are called now."""
 
 
+LETTERS = 200
+"""The most that a message quotes of one value."""
+
+PROBLEM_LETTERS, ALL_LETTERS = 1000, 2500
+"""The most letters of one problem, and those after which no further problem is told."""
+
+MANY = 60
+"""The most names that a message offers."""
+
+
+class _Short(reprlib.Repr):
+    """Writes out a value's beginning: aliases make a value of any size from a line of YAML."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, LETTERS, LETTERS
+        self.maxlist = self.maxtuple = self.maxdict = 12
+
+    def repr_int(self, value: int, level: int) -> str:
+        # Python writes no number of more than 4300 digits.
+        bits = value.bit_length()
+        return repr(value) if bits <= 128 else f"a whole number of {bits} bits"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it; of a long or deep one, the beginning."""
+    return shortened(_Short().repr(value))
+
+
+def shortened(text: object) -> str:
+    """A text, or its beginning; of anything else, as :func:`shown`."""
+    if not isinstance(text, str):
+        return shown(text)
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]} …"
+
+
 def message(source: str, problems: list[str]) -> str:
-    """All problems of one file, a line each."""
+    """The problems of one file, a line each."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = "".join(f"\n  - {_sentence(problem)}" for problem in problems)
-    return f"{source} has {count}; nothing was run.{lines}"
+    lines: list[str] = []
+    for problem in problems:
+        if sum(map(len, lines)) > ALL_LETTERS:
+            lines.append(f"and {len(problems) - len(lines)} more.")
+            break
+        lines.append(_sentence(problem))
+    return "\n  - ".join([f"{source} has {count}; nothing was run.", *lines])
 
 
 def _sentence(problem: str) -> str:
     """A problem with one mark at its end."""
+    if len(problem) > PROBLEM_LETTERS:
+        return f"{problem[:PROBLEM_LETTERS]} …"
     return problem if problem.endswith((".", "?")) else f"{problem}."
 
 
 def choice(key: str, value: object, allowed: list[str], what: str) -> str:
     """A value that is none of the allowed ones, with the one that was probably meant."""
-    close = difflib.get_close_matches(str(value), allowed, n=1)
-    problem = f"{key}: '{value}' is not {what}; choose from {', '.join(allowed)}"
-    return f"{problem}. Did you mean '{close[0]}'?" if close else problem
+    text = shortened(value)
+    close = difflib.get_close_matches(text, allowed[:MANY], n=1)
+    names = ", ".join(map(shortened, allowed[:MANY])) + (", …" if allowed[MANY:] else "")
+    hint = f". Did you mean '{shortened(close[0])}'?" if close else ""
+    return f"{shortened(key)}: '{text}' is not {what}; choose from {names}{hint}"
 
 
 def describe(error: Any) -> str:
@@ -50,11 +96,13 @@ def describe(error: Any) -> str:
         missing = [name for name in allowed if name not in value]
         where = f"{key}." if error.path else ""
         return f"{where}{missing[0]} is missing; add it{_purpose(error.schema, missing[0])}"
-    shown = f"{key} is {value!r}"
+    told = f"{key} is {shown(value)}"
+    if "propertyNames" in error.schema_path:
+        told = f"{key} has the key {shown(value)}"
     if rule == "type" and isinstance(value, float) and not math.isfinite(value):
-        return f"{shown}; it must be a finite number"
+        return f"{told}; it must be a finite number"
     if rule == "type":
-        return f"{shown}; it must be {_type(allowed)}{_number_hint(value, allowed)}"
+        return f"{told}; it must be {_type(allowed)}{_number_hint(value, allowed)}"
     if rule in ("enum", "const"):
         return choice(key, value, [str(item) for item in allowed], "allowed")
     words = {
@@ -64,19 +112,23 @@ def describe(error: Any) -> str:
         "exclusiveMaximum": "less than",
     }
     if rule in words:
-        return f"{shown}; it must be {words[rule]} {allowed}"
+        return f"{told}; it must be {words[rule]} {allowed}"
     if rule in ("minItems", "minProperties"):
         return f"{key} has {len(value)} entries; it needs at least {allowed}"
     if rule == "uniqueItems":
-        return f"{key} is {value!r}; its entries must differ. Remove the repeated one"
-    return f"{shown}; {error.message}"
+        return f"{told}; its entries must differ. Remove the repeated one"
+    if rule == "pattern":
+        return f"{told}; it must match {allowed}"
+    if rule == "minLength":
+        return f"{told}; it must not be empty"
+    return f"{told}; {shortened(error.message)}"
 
 
 def _key(path: Any) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "the file"
+    return shortened(text) or "the file"
 
 
 def _type(names: str | list[str]) -> str:
@@ -98,9 +150,10 @@ def _number_hint(value: object, names: str | list[str]) -> str:
     }:
         return ""
     try:
-        return f". YAML reads {value} as a text here; write {float(value)!r} without quotes"
+        number = float(value)
     except ValueError:
         return ""
+    return f". YAML reads {shortened(value)} as a text here; write {number!r} without quotes"
 
 
 def _purpose(schema: Mapping[str, Any], name: str) -> str:

@@ -14,32 +14,18 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator, validators
 
+from trap2.runtime import yaml_files
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.messages import describe, message
+from trap2.runtime.reading import FileError, read_bytes
 from trap2.runtime.settings import plain, read, schema_of
+from trap2.runtime.yaml_files import parse_yaml
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
 class ConfigurationError(Trap2Error):
     """The configuration cannot be used; the message lists every problem."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as SafeLoader does, and takes no key twice, of which the last would win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen = set()
-        for key, _ in node.value:
-            # A list as a key is SafeLoader's to refuse.
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 def read_yaml(path: str | Path, source: str) -> Any:
@@ -50,13 +36,15 @@ def read_yaml(path: str | Path, source: str) -> Any:
         source: its name, for messages.
 
     Raises:
-        ConfigurationError: it is not YAML, or has a key twice.
+        ConfigurationError: it cannot be read, or is not the YAML that
+            :func:`trap2.runtime.yaml_files.parse_yaml` takes.
     """
     try:
-        return yaml.load(Path(path).read_text("utf-8"), _Loader)
-    except yaml.YAMLError as error:
-        text = str(error).replace("<unicode string>", source)
-        raise ConfigurationError(f"{source} is not valid YAML: {text}") from None
+        return parse_yaml(read_bytes(path, yaml_files.BYTES))
+    except FileError as error:
+        raise ConfigurationError(str(error)) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
 
 
 def checked(content: Any, schema: str | type, source: str) -> dict[str, Any]:
@@ -87,7 +75,9 @@ def _check(content: Any, schema: Mapping[str, Any], source: str) -> None:
 
 
 def _is_finite_number(checker: Any, value: object) -> bool:
-    return Draft202012Validator.TYPE_CHECKER.is_type(value, "number") and math.isfinite(value)  # type: ignore[arg-type]
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # .nan passes every bound, and .inf those of one side.

@@ -6,6 +6,7 @@ Every problem is reported with its key, its value, what is allowed and how to me
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _option_problems(key: str, method: str, options: Mapping[str, object]) -> li
 
 def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:
     archives = config.get("archives")
-    if archives is not None and not Path(archives).is_dir():
+    if archives is not None and not os.path.isdir(archives):
         yield f"archives is '{archives}'; there is no such folder. Make it, or remove the key"
     if archives is not None and "mirror" in config:
         yield "archives and mirror are both set, and only one can serve. Remove one of them"
@@ -182,9 +183,9 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
                 f"{where}.pretrained is missing; give a tag that open_clip lists for the "
                 "architecture, or a local .safetensors file"
             )
-        elif pretrained.endswith(".safetensors") and not Path(pretrained).is_file():
+        elif pretrained.endswith(".safetensors") and not os.path.isfile(pretrained):
             yield f"{where}.pretrained is '{pretrained}'; there is no such file"
-        elif not pretrained.endswith(".safetensors") and Path(pretrained).is_file():
+        elif not pretrained.endswith(".safetensors") and os.path.isfile(pretrained):
             yield (
                 f"{where}.pretrained is '{pretrained}', a file that is no .safetensors; pickles "
                 "are never read. Convert it"

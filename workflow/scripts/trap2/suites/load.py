@@ -8,7 +8,9 @@ from typing import Any
 
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError, checked, read_yaml
+from trap2.runtime.yaml_files import check_plain
 from trap2.suites.checks import _download_problems, _suite_problems
+from trap2.suites.names import name_problems, suite_names, suite_problem
 from trap2.suites.settings import Config, Suite
 
 
@@ -22,18 +24,24 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
     Raises:
         ConfigurationError: a key is unknown or a value is not allowed.
     """
+    try:
+        check_plain(config)
+    except ValueError as error:
+        raise ConfigurationError(message("config/config.yaml", [str(error)])) from None
     if isinstance(seeds := config.get("seeds"), list):
         # Snakemake reads the numbers of a list on the command line as texts.
         numbers = [int(n) if isinstance(n, str) and n.isdecimal() else n for n in seeds]
         config = {**config, "seeds": numbers}
     settings = checked(config, Config, "config/config.yaml")
-    available = sorted(path.stem for path in suites.glob("*.yaml"))
+    available = suite_names(suites)
     problems = list(_download_problems(settings))
     if "seeds" in settings and settings.get("checkpoints") == "released":
         problems.append(
             "seeds is set, and released checkpoints are those of one seed. Remove one of the two"
         )
-    if settings["suite"] not in available:
+    if problem := suite_problem(settings["suite"]):
+        problems.append(problem)
+    elif settings["suite"] not in available:
         problems.append(choice("suite", settings["suite"], available, "a file of config/suites"))
     if problems:
         raise ConfigurationError(message("config/config.yaml", problems))
@@ -47,14 +55,14 @@ def suites_from(source: str, suites: Path) -> list[str]:
     when it is used.
     """
     found = []
-    for path in sorted(suites.glob("*.yaml")):
+    for name in suite_names(suites):
         try:
-            content = read_yaml(path, path.name)
+            content = read_yaml(suites / f"{name}.yaml", name)
         except ConfigurationError:
             continue
         data = content.get("data") if isinstance(content, Mapping) else None
         if isinstance(data, Mapping) and data.get("source") == source:
-            found.append(path.stem)
+            found.append(name)
     return found
 
 
@@ -78,8 +86,10 @@ def load_suite(
     """
     path = suites / f"{name}.yaml"
     source = f"config/suites/{name}.yaml"
+    if problem := suite_problem(name):
+        raise ConfigurationError(message("config/config.yaml", [problem]))
     if not path.exists():
-        available = sorted(p.stem for p in suites.glob("*.yaml"))
+        available = suite_names(suites)
         problem = choice("suite", name, available, "a file of config/suites")
         raise ConfigurationError(message("config/config.yaml", [problem]))
     content = read_yaml(path, source)
@@ -88,7 +98,7 @@ def load_suite(
     suite = checked(content, Suite, source)
     for release_format in suite["release_formats"].values():
         release_format.setdefault("backbones", list(suite["backbones"]))
-    problems = list(_suite_problems(suite, catalogue))
+    problems = [*name_problems(suite), *_suite_problems(suite, catalogue)]
     if problems:
         raise ConfigurationError(message(source, problems))
     return suite
