@@ -35,32 +35,34 @@ def run(tmp_path):
             entries[str(tmp_path / each)] = {"sha256": files.sha256(tmp_path / each)}
         lists[name] = tmp_path / f"{name}.json"
         lists[name].write_text(json.dumps({"files": entries}))
-    return lists["manifest"], lists["manifest_all"], tmp_path
+    return tmp_path / "published", lists["manifest"], lists["manifest_all"], None
 
 
 def test_a_whole_run_is_verified(run):
     said: list[str] = []
-    assert verification.verify(*run, said.append) == 2
+    sentence = verification.verify(*run, said.append)
+    assert sentence == "all 2 files behind the results are as recorded"
     assert said == []
 
 
-def test_a_changed_file_is_named(run):
-    (run[2] / "b").write_text("c")
+def test_a_changed_file_is_named(run, tmp_path):
+    (tmp_path / "b").write_text("c")
     said: list[str] = []
     with pytest.raises(files.FileError, match="1 of 2 files do not match"):
         verification.verify(*run, said.append)
-    assert [line.split(": ")[0] for line in said] == [str(run[2] / "b")]
+    assert [line.split(": ")[0] for line in said] == [str(tmp_path / "b")]
 
 
-def test_an_earlier_list_of_all_artifacts_is_left_out(run):
-    os.utime(run[1], (0, 0))
-    (run[2] / "b").write_text("c")
+def test_an_earlier_list_of_all_artifacts_is_left_out(run, tmp_path):
+    os.utime(run[2], (0, 0))
+    (tmp_path / "b").write_text("c")
     said: list[str] = []
-    assert verification.verify(*run, said.append) == 1
+    sentence = verification.verify(*run, said.append)
+    assert sentence == "all 1 files behind the results are as recorded"
     assert "of an earlier run" in said[0]
 
 
 def test_without_a_finished_run_there_is_nothing_to_verify(run):
-    run[0].unlink()
+    run[1].unlink()
     with pytest.raises(files.FileError, match="no finished run"):
         verification.verify(*run, print)
