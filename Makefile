@@ -8,6 +8,8 @@ CHECKPOINTS ?= train
 # Each job is announced by its message; why it runs is what `snakemake -n` says.
 # What is made from released checkpoints lies apart from what was trained here.
 RESULTS = $(if $(filter released,$(CHECKPOINTS)),reproduced,results)
+# DVC keeps notes in a folder that all users of a machine share, which not everybody can write.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 RUN = $(BIN)/snakemake --cores $(CORES) --quiet host reason --rerun-incomplete
 EVERYTHING = checkpoints=$(CHECKPOINTS) \
   'protections=[mergelock-adapter,mergelock-refit,params-adapter,params-refit,trap2]'

@@ -48,6 +48,17 @@ def test_a_file_and_its_manifest_edited_together_are_refused(tracked, cached):
         provenance.check_inputs(["data/demo/a.bin"])
 
 
+def test_make_gives_dvc_a_folder_that_can_be_written(monkeypatch):
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    project = Path(__file__).parents[2]
+    command = ["make", "--eval", "show: ; @echo $$DVC_SITE_CACHE_DIR", "show"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(project / ".dvc/tmp/site")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", "/own")
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "/own"
+
+
 def test_a_damaged_pointer_is_named(tracked):
     Path("data.dvc").write_text("outs: 3\n", "utf-8")
     with pytest.raises(files.FileError, match=r"data\.dvc: not what `dvc add data` writes"):

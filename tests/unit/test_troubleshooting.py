@@ -25,6 +25,8 @@ FOREIGN = {
     "ModuleNotFoundError",
     "Unable to acquire lock. Most likely another DVC process is running",
     "Missing cache files",
+    "Permission denied: '….cache'",
+    "unexpected error - [Errno 13] Permission denied: '/var/tmp/dvc…'",
     "DUE TO TIME LIMIT",
     "oom_kill",
     "OUT_OF_MEMORY",
@@ -45,6 +47,8 @@ def symptoms() -> set[str]:
 def messages() -> list[str]:
     """Every text of the project's code, with a gap where a value is put in."""
     found = [(PROJECT / "Makefile").read_text("utf-8")]
+    for path in (PROJECT / "profiles/default", PROJECT / "slurm"):
+        found.append((path / "config.yaml").read_text("utf-8"))
     for path in (PROJECT / "workflow").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -1,5 +1,6 @@
 """A user's mistake ends before any job, with one message and no traceback."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -59,6 +60,10 @@ def test_the_suites_are_those_of_the_working_directory(clone, tmp_path):
     assert "tasks: 'sings' is not a task of the demo" in run.output
 
 
+BOMB = b"suite: smoke\na0: &a0 [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 11)
+)
+
 PROGRAM = """suite: smoke
 "\\x5f_use_yte__": true
 __definitions__:
@@ -84,6 +89,45 @@ def test_a_configuration_that_is_a_program_is_not_run(clone, name, arguments):
     assert f"{name}: __use_yte__ would let this configuration run Python" in run.output
     assert "Traceback" not in run.output
     assert not (clone.folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "given.yaml is not a configuration that can be read: 'utf-8' codec"),
+        (b"[" * 2000, "given.yaml is not a configuration that can be read: maximum recursion"),
+        (b"suite: 2026-13-45", "given.yaml is not a configuration that can be read: month must"),
+        (b"suite: smoke\n1: 2\nsweet: 3", "the key 1 is no text but a number. Write it in quotes"),
+        (BOMB, "more than 20000 values, each alias counted as what it stands for"),
+    ],
+    ids=["bytes", "deep", "date", "key", "bomb"],
+)
+def test_a_configuration_that_snakemake_would_stumble_over(clone, content, message):
+    (clone.folder / "given.yaml").write_bytes(content)
+    run = clone.snakemake("-n", "--configfile", "given.yaml")
+    assert run.code != 0
+    assert message in run.output
+    assert "Traceback" not in run.output
+    assert len(run.output) < 2000
+
+
+@pytest.mark.parametrize("home", ["", "a file"])
+def test_a_home_that_cannot_be_written(clone, monkeypatch, home):
+    (clone.folder / "a file").write_text("")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home:
+        monkeypatch.setenv("HOME", str(clone.folder / home / "home"))
+    assert clone.dry_run("results/table1.csv")
+    assert (clone.folder / ".snakemake/cache").exists() == bool(home)
+
+
+def test_the_slurm_profile_of_another_folder(clone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = dataclasses.replace(clone, folder=tmp_path)
+    run = elsewhere.snakemake("-n", "--profile", str(clone.folder / "slurm"))
+    assert run.code != 0
+    assert "cd to the project, then snakemake --profile slurm" in run.output
+    assert "Traceback" not in run.output
 
 
 def test_a_configuration_on_the_command_line_is_read(clone):
