@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from trap2.cli import train
 from trap2.cli.main import main
 from trap2.data.prepared import write_split
 from trap2.models.clip.build import build_clip
@@ -23,7 +20,6 @@ from trap2.protection.trap2 import Trap2
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
-from trap2.training.settings import Optimisation
 from trap2.updates.adapters import ADAPTER_FILES
 from trap2.updates.key import UpdateKey
 from trap2.updates.settings import AdapterSettings
@@ -335,47 +331,6 @@ def test_a_fault_of_the_program_keeps_its_trace(own, monkeypatch):
     assert not isinstance(result.exception, Trap2Error)
 
 
-def test_the_shown_defaults_are_the_librarys():
-    shown = {option.name: option.show_default for option in train.train.params}
-    for names, settings in (
-        (train.OPTIMISATION, Optimisation()),
-        (train.ADAPTER, AdapterSettings()),
-        (train.OBJECTIVE, Trap2(1.0)),
-    ):
-        for name in names:
-            assert shown[name] == str(getattr(settings, name))
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("train", "--learning-rate nan"),
-        ("train", "--lambda inf"),
-        ("train", "--s-max inf"),
-        ("train", "--weighting 2/s"),
-        ("train", "--steps 99999999999"),
-        ("merge", "--coefficient nan"),
-        ("merge", "--option keep=nan"),
-        ("evaluate", "--scale nan"),
-        ("evaluate", "--scale 1 --scale -inf"),
-        ("evaluate", "--logit-scale inf"),
-        ("search", "--step nan"),
-        ("search", "--maximum inf"),
-        ("search", "--patience 99999999999"),
-    ],
-)
-def test_a_number_that_is_none_is_refused_by_its_option(command, words):
-    result = CliRunner().invoke(main, [command, *words.split()])
-    option = words.split()[-2]
-    assert result.exit_code == 2
-    assert option in result.output
-    assert (
-        "not a finite" in result.output
-        or "not in the range" in result.output
-        or "not one of" in result.output
-    )
-
-
 @pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "search"])
 def test_every_command_has_an_example_that_can_be_parsed(command, own, monkeypatch, tmp_path):
     text = CliRunner().invoke(main, [command, "--help"]).output
@@ -400,17 +355,3 @@ def test_the_page_makes_files_that_the_commands_take(own, monkeypatch, tmp_path)
     options = ["--base", "mine/vit", "--data", "mine/data/pets/16"]
     result = CliRunner().invoke(main, ["evaluate", *options])
     assert "pets, test, zero-shot: accuracy 50.00 %" in result.output
-
-
-def test_help_does_not_wait_for_torch():
-    asked = "import sys, trap2.cli; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", asked], env={"PYTHONPATH": str(SCRIPTS)})
-    assert done.returncode == 0
-    shown = subprocess.run(
-        [sys.executable, "-m", "trap2", "--help"],
-        env={"PYTHONPATH": str(SCRIPTS)},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert "Usage: trap2 [OPTIONS] COMMAND" in shown

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trap2.merging.catalogue import METHODS, Method, check_options, data_free_methods
+from trap2.merging.catalogue import METHODS, Method, data_free_methods
 from trap2.merging.elementwise import ties
 from trap2.merging.merger import Merger
 from trap2.updates.delta import LowRank, Update, UpdateError
@@ -340,40 +339,6 @@ def test_a_merger_gives_the_same_after_other_merges() -> None:
                 assert all(torch.equal(fresh[n], again[n]) for n in fresh)
 
 
-def test_unknown_spaces_methods_and_cells() -> None:
-    updates = lora([2], 0)
-    with pytest.raises(ValueError, match="unknown merge space 'core'; known: Full, KnOTS, Core"):
-        Merger(updates, "core")
-    with pytest.raises(ValueError, match="unknown merging method 'ties'; known: WA, TA, TIES"):
-        Merger(updates).merge("ties")
-    with pytest.raises(ValueError, match="TA runs in Full, not in Core; its result is the same"):
-        Merger(updates, "Core").merge("TA")
-    with pytest.raises(UpdateError, match=r"layer q is dense.*Full space only, not in KnOTS"):
-        Merger(dense(updates), "KnOTS")
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "message"),
-    [
-        ("TIES", {"keep": 0}, r"keep = 0: must be a number in \(0, 100\]"),
-        ("TIES", {"keep": 100.5}, r"keep = 100.5: must be"),
-        ("TIES", {"keep": "30"}, r"keep = '30': must be"),
-        ("TIES", {"keep": True}, r"keep = True: must be"),
-        ("TIES", {"keep": float("nan")}, r"keep = nan: must be"),
-        ("TIES", {"variant": "mine"}, r"variant = 'mine': must be one of trap2, ties, peft"),
-        ("DARE", {"drop": 1.0}, r"drop = 1.0: must be a number in \[0, 1\)"),
-        ("DARE", {"keep": 3}, r"keep: DARE has no such option; it takes drop"),
-        ("TA", {"keep": 3}, r"keep: TA has no such option; it takes none"),
-        ("CART", {"rank_fraction": 0, "scale": -1}, r"rank_fraction = 0.*\nscale = -1"),
-    ],
-)
-def test_options_out_of_range(method: str, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_options(method, options)
-    with pytest.raises(ValueError, match=message):
-        Merger(lora([2], 0)).merge(method, **options)
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -388,19 +353,3 @@ def test_what_a_method_returns_is_checked(monkeypatch, wrong, message) -> None:
     monkeypatch.setitem(METHODS._entries, "Bad", Method(name="Bad", paper="here", layers=merge))
     with pytest.raises(UpdateError, match=message):
         Merger(lora([2, 2], 0)).merge("Bad")
-
-
-def test_defaults_of_the_variants() -> None:
-    assert check_options("CART", {}) == {"rank_fraction": 0.04, "scale": 0.1, "variant": "trap2"}
-    cart = check_options("CART", {"variant": "cart", "scale": 3})
-    assert cart == {"rank_fraction": 0.12, "scale": 3, "variant": "cart"}
-    assert check_options("CART", {"variant": "paper"})["scale"] == 1.0
-    assert check_options("TIES+DARE", {"keep": 10}) == {
-        "drop": 1e-5,
-        "keep": 10,
-        "variant": "trap2",
-    }
-    for method in METHODS.values():
-        for option in method.options.values():
-            assert option.accepts(option.default)
-            assert all(option.accepts(value) for value in option.by_variant.values())

@@ -76,3 +76,13 @@ def test_the_glossarys_settings_are_keys():
     page = (PROJECT / "docs" / "configuration.md").read_text("utf-8")
     for key in ("trap2.weighting", "trap2.s_min", "release_formats.lora.adapter.rank"):
         assert f"| `{key}` |" in page
+
+
+def test_the_picture_of_the_rules_shows_rules_that_exist():
+    texts = [path.read_text("utf-8") for path in (PROJECT / "workflow" / "rules").glob("*.smk")]
+    texts.append((PROJECT / "Snakefile").read_text("utf-8"))
+    rules = re.findall(r"^(?:use rule \w+ as|rule) (\w+)", "\n".join(texts), re.M)
+    picture = (PROJECT / "docs" / "images" / "rulegraph-paper.svg").read_text("utf-8")
+    shown = re.findall(r"<text [^>]*>(\w+)</text>", picture)
+    assert len(shown) > 15
+    assert set(shown) <= set(rules)

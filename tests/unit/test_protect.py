@@ -23,7 +23,7 @@ from trap2.protection.catalogue import (
     post_hoc_protections,
 )
 from trap2.protection.mergelock import RandomMixing
-from trap2.protection.params import DiagonalScales, farthest_order
+from trap2.protection.params import DiagonalScales
 from trap2.protection.post_hoc import protect_adapter, protect_checkpoint
 from trap2.protection.transforms import attention_heads
 from trap2.runtime.seeding import numpy_generator
@@ -197,23 +197,6 @@ def test_one_block_of_real_shape_in_float32():
 
 
 # PaRaMS' order of hidden units.
-
-
-def test_the_order_of_hidden_units_is_the_farthest_of_all():
-    generator = np.random.default_rng(0)
-    hidden, inputs, outputs = 6, 4, 3
-    for _ in range(10):
-        w1, base1 = generator.standard_normal((2, hidden, inputs))
-        w2, base2 = generator.standard_normal((2, outputs, hidden))
-
-        def distance(order: Any, w1=w1, w2=w2, base1=base1, base2=base2) -> float:
-            first = np.linalg.norm(base1 - w1[list(order)]) ** 2
-            return first + np.linalg.norm(base2 - w2[:, list(order)]) ** 2
-
-        found = farthest_order(*(torch.from_numpy(w) for w in (w1, w2, base1, base2)))
-        best = max(map(distance, itertools.permutations(range(hidden))))
-        assert sorted(found.tolist()) == list(range(hidden))
-        assert distance(found.tolist()) == pytest.approx(best, rel=1e-12)
 
 
 def test_params_moves_every_mlp_away_from_the_base(base):

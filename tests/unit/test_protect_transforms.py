@@ -1,14 +1,16 @@
-"""What the post-hoc defenses draw: the distributions of Appendix D.5, over many draws."""
+"""The transforms of the post-hoc defenses: what they draw (Appendix D.5), PaRaMS' order."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from trap2.protection.mergelock import RandomMixing
-from trap2.protection.params import DiagonalScales
+from trap2.protection.params import DiagonalScales, farthest_order
 from trap2.runtime.seeding import numpy_generator
 
 
@@ -70,3 +72,20 @@ def test_mergelock_scales_are_raised_to_the_floor():
     norms = np.linalg.norm(T, axis=0)
     # A column of R at the floor has norm 1e-4·√400, give or take; none is smaller.
     assert norms.min() == pytest.approx(1e-4 * 20, rel=0.2)
+
+
+def test_the_order_of_hidden_units_is_the_farthest_of_all():
+    generator = np.random.default_rng(0)
+    hidden, inputs, outputs = 6, 4, 3
+    for _ in range(10):
+        w1, base1 = generator.standard_normal((2, hidden, inputs))
+        w2, base2 = generator.standard_normal((2, outputs, hidden))
+
+        def distance(order: Any, w1=w1, w2=w2, base1=base1, base2=base2) -> float:
+            first = np.linalg.norm(base1 - w1[list(order)]) ** 2
+            return first + np.linalg.norm(base2 - w2[:, list(order)]) ** 2
+
+        found = farthest_order(*(torch.from_numpy(w) for w in (w1, w2, base1, base2)))
+        best = max(map(distance, itertools.permutations(range(hidden))))
+        assert sorted(found.tolist()) == list(range(hidden))
+        assert distance(found.tolist()) == pytest.approx(best, rel=1e-12)

@@ -9,42 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 import scipy.io
 from torchvision import datasets
 from trap2.data.catalogue import Dataset
-from trap2.data.images import Part, RawDataset, open_image
+from trap2.data.images import Part, RawDataset
 from trap2.data.readers import read, read_idx
-from trap2.data.sources import download
 from trap2.runtime import files
-
-
-@pytest.fixture(scope="session")
-def laid_out(
-    tmp_path_factory: pytest.TempPathFactory, miniatures: Path, catalogue: dict[str, Dataset]
-) -> Callable[[str, str | None], Path]:
-    """The content folder of a dataset; do not change it."""
-    base = tmp_path_factory.mktemp("raw")
-
-    def lay_out(task: str, source: str | None = None) -> Path:
-        raw = base / f"{task}-{source}"
-        if not raw.exists():
-            download(catalogue[task], raw, source=source, archives=miniatures, log=lambda _: None)
-        return raw / "content"
-
-    return lay_out
-
-
-@pytest.fixture
-def copied(laid_out: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
-    """A content folder to damage."""
-
-    def copy(task: str, source: str | None = None) -> Path:
-        return Path(shutil.copytree(laid_out(task, source), tmp_path / "content"))
-
-    return copy
 
 
 def reading(catalogue: dict[str, Dataset], content: Path, task: str) -> RawDataset:
@@ -368,66 +339,6 @@ def test_a_damaged_idx_file_is_named(content: bytes, message: str, tmp_path: Pat
     path.write_bytes(content)
     with pytest.raises(files.FileError, match=message):
         read_idx(path, 1)
-
-
-def rewrite(path: Path, change: Callable[[pyarrow.Table], pyarrow.Table]) -> None:
-    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path)), path)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda path: path.unlink(), "1 shards of part 'test', their names say"),
-        (lambda path: path.write_bytes(path.read_bytes()[:100]), "not a readable parquet file"),
-        (
-            lambda path: rewrite(path, lambda table: table.replace_schema_metadata({})),
-            "does not name the classes",
-        ),
-        (
-            lambda path: rewrite(path, lambda table: table.drop_columns(["label"])),
-            "no readable column 'label'",
-        ),
-    ],
-)
-def test_damaged_shards_are_named(change, message: str, catalogue, copied, laid_out) -> None:
-    content = copied("cars", "hub")
-    shard = content / "test-00000-of-00002.parquet"
-    change(shard)
-    with pytest.raises(files.FileError, match=message):
-        read(catalogue["cars"], "cars_parquet", content)
-
-
-def test_a_row_without_an_image_is_named(catalogue, copied) -> None:
-    content = copied("cars", "hub")
-
-    def empty(table: pyarrow.Table) -> pyarrow.Table:
-        column = table.column("image").to_pylist()
-        column[0] = {"bytes": None, "path": "00001.jpg"}
-        changed = pyarrow.array(column, table.schema.field("image").type)
-        return table.set_column(0, table.schema.field("image"), changed)
-
-    rewrite(content / "train-00000-of-00002.parquet", empty)
-    raw = read(catalogue["cars"], "cars_parquet", content)
-    with pytest.raises(files.FileError, match="image 0 of train: the row holds no encoded image"):
-        raw.parts["train"].load(0)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda content: b"", r"empty \(0 bytes\)"),
-        (lambda content: content[: len(content) // 2], "damaged or truncated image"),
-        (lambda content: b"<html>not found</html>", "not an image of any known format"),
-    ],
-)
-def test_a_damaged_image_is_named(damage, message: str, laid_out, tmp_path: Path) -> None:
-    image = next((laid_out("dtd") / "dtd" / "images").rglob("*.jpg"))
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(damage(image.read_bytes()))
-    with pytest.raises(files.FileError, match=rf"picture\.jpg: .*{message}"):
-        open_image(path)
-    with pytest.raises(files.FileError, match=r"none\.jpg: cannot be read"):
-        open_image(tmp_path / "none.jpg")
 
 
 def test_an_unknown_reader_is_named(catalogue, tmp_path: Path) -> None:

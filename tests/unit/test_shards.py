@@ -1,10 +1,11 @@
-"""Shards whose labels, sizes or class names are not what images of classes have."""
+"""Shards that are damaged, or whose labels, sizes or class names are not those of images."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from trap2.data.parquet import read_image_parquet
-from trap2.data.readers import read_idx
+from trap2.data.readers import read, read_idx
 from trap2.runtime import files
 
 
@@ -59,3 +60,45 @@ def test_a_gzipped_idx_file_that_explodes_is_not_read_whole(tmp_path: Path) -> N
     path.write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 2) + bytes(2**26), 1))
     with pytest.raises(files.FileError, match=r"labels\.gz: more than 2 bytes of data, its header"):
         read_idx(path, 1)
+
+
+def rewrite(path: Path, change: Callable[[pyarrow.Table], pyarrow.Table]) -> None:
+    pyarrow.parquet.write_table(change(pyarrow.parquet.read_table(path)), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.unlink(), "1 shards of part 'test', their names say"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "not a readable parquet file"),
+        (
+            lambda path: rewrite(path, lambda table: table.replace_schema_metadata({})),
+            "does not name the classes",
+        ),
+        (
+            lambda path: rewrite(path, lambda table: table.drop_columns(["label"])),
+            "no readable column 'label'",
+        ),
+    ],
+)
+def test_damaged_shards_are_named(change, message: str, catalogue, copied, laid_out) -> None:
+    content = copied("cars", "hub")
+    shard = content / "test-00000-of-00002.parquet"
+    change(shard)
+    with pytest.raises(files.FileError, match=message):
+        read(catalogue["cars"], "cars_parquet", content)
+
+
+def test_a_row_without_an_image_is_named(catalogue, copied) -> None:
+    content = copied("cars", "hub")
+
+    def empty(table: pyarrow.Table) -> pyarrow.Table:
+        column = table.column("image").to_pylist()
+        column[0] = {"bytes": None, "path": "00001.jpg"}
+        changed = pyarrow.array(column, table.schema.field("image").type)
+        return table.set_column(0, table.schema.field("image"), changed)
+
+    rewrite(content / "train-00000-of-00002.parquet", empty)
+    raw = read(catalogue["cars"], "cars_parquet", content)
+    with pytest.raises(files.FileError, match="image 0 of train: the row holds no encoded image"):
+        raw.parts["train"].load(0)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from clones import PROJECT, Clone, clone_to
+from clones import PROJECT, Clone, clone_to, set_up
 
 # What a download of the project holds beside the parts that a run needs.
 FURTHER = (".dvc/config", ".dvcignore", ".gitattributes", ".gitignore", "bundle", "data.dvc")
@@ -83,3 +83,12 @@ def test_a_clone_with_other_line_ends_is_mended_as_the_page_of_troubles_says(tmp
     for command in remedy[1:]:
         git(copy, *command.split()[1:])
     assert digests(copy) == digests(original)
+
+
+def test_a_copy_never_makes_the_environment_of_the_tests_anew(clone):
+    set_up(clone)
+    for lock in (clone.folder / "envs").glob("*.lock"):
+        lock.touch()
+    assert "-m venv" not in clone.make("env", "--dry-run").output
+    (clone.folder / ".venv").unlink()
+    assert "-m venv" in clone.make("env", "--dry-run").output
