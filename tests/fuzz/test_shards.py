@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 from harness import Refused, attempt, generator, numbers
 from PIL import Image
+from trap2.data.forms import read_idx, read_lines
 from trap2.data.parquet import read_image_parquet
-from trap2.data.readers import read_idx, read_lines
 
 CLASSES = ["a", "b", "c"]
 

@@ -12,6 +12,8 @@ from torchvision import datasets
 from trap2.data.catalogue import CATALOGUE, Dataset, load_catalogue
 from trap2.data.readers import READERS
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
+from trap2.suites.load import load_suite
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published"
 
@@ -138,6 +140,47 @@ def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
     broken.write_text("cars: [", encoding="utf-8")
     with pytest.raises(files.FileError, match="is not valid YAML"):
         load_catalogue(broken)
+
+
+def own_file(folder: Path, rows: dict) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(rows), "utf-8")
+    return path
+
+
+def test_a_file_of_ones_own_adds_rows_and_replaces_single_ones(rows, tmp_path: Path) -> None:
+    known = yaml.safe_load(CATALOGUE.read_text("utf-8"))
+    own = own_file(tmp_path, {"flowers": known["dtd"], "mnist": known["mnist"] | {"licence": "X"}})
+    found = load_catalogue(own)
+    assert list(found) == [*rows, "flowers"]
+    assert found["flowers"].counts == rows["dtd"].counts
+    assert found["mnist"].licence == "X"
+    assert {task: found[task] for task in rows if task != "mnist"} == {
+        task: row for task, row in rows.items() if task != "mnist"
+    }
+
+
+def test_a_row_replaces_the_projects_as_a_whole(tmp_path: Path) -> None:
+    with pytest.raises(files.FileError, match=r"mine\.yaml: mnist: .*sources"):
+        load_catalogue(own_file(tmp_path, {"mnist": {"licence": "X"}}))
+
+
+@pytest.mark.parametrize("names", [["MNIST"], ["roses", "Roses"]])
+def test_names_that_differ_in_capitals_alone_are_refused(tmp_path: Path, names: list) -> None:
+    row = yaml.safe_load(CATALOGUE.read_text("utf-8"))["dtd"]
+    with pytest.raises(files.FileError, match=r"mine\.yaml: .* differ in capitals alone.*Write"):
+        load_catalogue(own_file(tmp_path, dict.fromkeys(names, row)))
+
+
+def test_an_unknown_reader_is_named_before_any_job(tmp_path: Path) -> None:
+    row = yaml.safe_load(CATALOGUE.read_text("utf-8"))["dtd"]
+    row["sources"]["original"]["reader"] = "flowers"
+    own = own_file(tmp_path, {"dtd": row})
+    suites = Path(__file__).parents[2] / "config" / "suites"
+    with pytest.raises(
+        Trap2Error, match=r"dtd\.sources\.original\.reader: 'flowers' is not a reader"
+    ):
+        load_suite("paper", suites, own)
 
 
 def test_the_page_names_every_file() -> None:

@@ -1,4 +1,4 @@
-"""The one shape of a catalogue, and the four of the library: light, complete, strict."""
+"""The one shape of a catalogue, and the five of the library: light, complete, strict."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from trap2.runtime.errors import Trap2Error
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 HEAVY = ("torch", "numpy", "peft", "scipy", "open_clip")
 LIGHT = (
+    "trap2.data.readers",
     "trap2.models.families",
     "trap2.merging.catalogue",
     "trap2.protection.catalogue",

@@ -13,9 +13,9 @@ from PIL import Image, ImageCms
 from torchvision.transforms import Compose
 from trap2.data import splits
 from trap2.data.catalogue import Dataset
+from trap2.data.original import read
 from trap2.data.preparation import prepare
 from trap2.data.prepared import SPLITS, open_split, split_files
-from trap2.data.readers import read
 from trap2.data.sources import download
 from trap2.data.transforms import to_array, to_rgb
 from trap2.runtime import files, seeding

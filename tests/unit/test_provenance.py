@@ -6,10 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
+from trap2.data.catalogue import CATALOGUE, load_rows
 from trap2.runtime import code_digest
 from trap2.runtime.versions import versions
+from trap2.suites.parameters import Parameters
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -86,8 +90,9 @@ from trap2.runtime.code_digest import code_digest, entry_digest
 from trap2.merging.catalogue import METHODS
 from trap2.protection.catalogue import PROTECTIONS
 from trap2.models.families import FAMILIES
+from trap2.data.readers import READERS
 import json, pathlib
-found = {n: entry_digest(*c.place(n)) for c in (METHODS, PROTECTIONS, FAMILIES) for n in c}
+found = {n: entry_digest(*c.place(n)) for c in (METHODS, PROTECTIONS, FAMILIES, READERS) for n in c}
 scripts = {p.name: code_digest(p) for p in pathlib.Path(".").glob("*.py")}
 print(json.dumps(found | scripts))
 """
@@ -125,6 +130,8 @@ def digests(scripts: Path) -> dict[str, str]:
             {"params", "params-adapter", "params-refit"},
         ),
         ("protection/catalogue.py", "PaRaMS†", "PaRaMS‡", {"params-refit"}),
+        ("data/forms.py", 'content / "2750"', 'content / "RGB"', {"eurosat"}),
+        ("data/forms.py", "path.suffix.lower()", "path.suffix", {"eurosat", "resisc45"}),
         ("models/families.py", "mlp\\.fc[12]", "mlp\\.fc1", {"convnext"}),
     ],
 )
@@ -213,6 +220,7 @@ CATALOGUES = {
     "METHODS": "trap2/merging/catalogue.py",
     "PROTECTIONS": "trap2/protection/catalogue.py",
     "FAMILIES": "trap2/models/families.py",
+    "READERS": "trap2/data/readers.py",
 }
 NAMED = {
     ".model": {"FAMILIES"},
@@ -237,6 +245,29 @@ def test_a_rule_names_entries_of_the_catalogues_that_its_script_uses():
         # The methods of a merge's cells are a parameter of their own.
         named = NAMED[function] | ({"METHODS"} if script == "merge_updates" else set())
         assert uses <= named, script
+
+
+def test_the_preparation_names_the_reader_of_its_dataset(tmp_path):
+    suite = {"data": {"source": "catalogue"}}
+    demo = {"data": {"source": "demo"}}
+    suites = {"paper": suite, "demo": demo}
+    mine = {"files": [], "reader": "gtsrb"}
+    own = tmp_path / "mine.yaml"
+    row = yaml.safe_load(CATALOGUE.read_text("utf-8"))["dtd"] | {"sources": {"mine": mine}}
+    own.write_text(yaml.safe_dump({"dtd": row}), "utf-8")
+
+    def readers(suite: str, task: str, file: Path | None = None, **sources: str) -> list[str]:
+        parameters = Parameters(suites.__getitem__, {"sources": sources}, load_rows(file))
+        wildcards = SimpleNamespace(suite=suite, task=task)
+        return [name for _, name in parameters.readers(wildcards)]
+
+    assert readers("demo", "shapes") == []
+    assert readers("paper", "cars") == ["cars_parquet"]
+    assert readers("paper", "cars", cars="original") == ["cars_devkit"]
+    assert readers("paper", "dtd", own) == ["gtsrb"]
+    assert readers("paper", "cars", own) == ["cars_parquet"]
+    rules = (SCRIPTS.parent / "rules" / "data.smk").read_text("utf-8")
+    assert "entries=parameters.readers(w)" in rules
 
 
 def test_versions_name_what_decides_the_numbers():

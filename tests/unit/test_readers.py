@@ -13,8 +13,9 @@ import pytest
 import scipy.io
 from torchvision import datasets
 from trap2.data.catalogue import Dataset
+from trap2.data.forms import read_idx
 from trap2.data.images import Part, RawDataset
-from trap2.data.readers import read, read_idx
+from trap2.data.original import read
 from trap2.runtime import files
 
 
@@ -342,7 +343,7 @@ def test_a_damaged_idx_file_is_named(content: bytes, message: str, tmp_path: Pat
 
 
 def test_an_unknown_reader_is_named(catalogue, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no reader 'webdataset'; there are cars_devkit"):
+    with pytest.raises(ValueError, match="unknown reader 'webdataset'; known: cars_devkit"):
         read(catalogue["cars"], "webdataset", tmp_path)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from trap2.data.forms import read_idx
+from trap2.data.original import read
 from trap2.data.parquet import read_image_parquet
-from trap2.data.readers import read, read_idx
 from trap2.runtime import files
 
 

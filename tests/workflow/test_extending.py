@@ -97,7 +97,9 @@ def test_an_addition_takes_15_lines_of_code_and_one_of_configuration():
     for section in sections:
         code = [b for b in blocks() if b.section == section and not b.is_configuration]
         settings = [b for b in blocks() if b.section == section and b.is_configuration]
-        assert sum(bool(line) for block in code for line in block.lines) <= MOST_LINES
+        # A dataset's row is in a file beside its reader's.
+        for file in code:
+            assert sum(map(bool, file.lines)) <= MOST_LINES, file.path
         assert settings
         assert all(len(block.lines) == 1 for block in settings)
 
@@ -190,6 +192,11 @@ def test_the_paper_suite_gets_the_jobs_of_a_backbone_and_a_dataset(extended):
     assert jobs["fetch_base"] == backbones
     assert jobs["prepare_data"] == 2 * tasks
     assert jobs["finetune_unprotected"] == backbones * tasks
+
+
+def test_no_example_edits_a_file_of_the_project_but_its_configuration():
+    for block in blocks():
+        assert block.is_configuration or (block.path.startswith("mine/") and not block.place)
 
 
 def test_the_dataset_is_downloaded_and_prepared_by_its_rules(extended, flowers):

@@ -55,8 +55,9 @@ rule prepare_data:
     params:
         data=parameters.data,
         seed=parameters.seed,
-        # Each source has its own code: an edited rendering prepares no dataset again.
-        code=lambda w: code(PREPARATION[parameters.source(w)]),
+        # Each source has its own code: an edited rendering prepares no dataset again. A reader
+        # counts for the datasets that it reads.
+        code=lambda w: code(PREPARATION[parameters.source(w)], entries=parameters.readers(w)),
         script=code_digest.code_digest(ROOT / "workflow/scripts/prepare_data.py", follow=False),
     message:
         "Prepare {wildcards.task} at {wildcards.resolution} px ({wildcards.suite})"

@@ -1,8 +1,8 @@
 """The catalogue of datasets: where each comes from, how it is split, what its classes are called.
 
 One row a task, in ``datasets.yaml`` beside this module.  Adding a dataset is one row and, when its
-files are in a form that no reader knows, one reader (:mod:`trap2.data.readers`).  Another catalogue
-of the same form can be read instead, for instance one whose files lie on a mirror.
+files are in a form that no reader knows, one reader (:mod:`trap2.data.readers`).  A file of one's
+own adds rows of the same form, or replaces single ones, for instance by rows with other addresses.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trap2.runtime import files
+from trap2.runtime.messages import shortened
 from trap2.runtime.schema import ConfigurationError, read_yaml
 
 CATALOGUE = Path(__file__).with_name("datasets.yaml")
@@ -123,10 +124,10 @@ class Dataset:
 
 
 def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
-    """Read a catalogue; without ``path`` the one that comes with the library.
+    """The datasets that are known, by task; see :func:`load_rows`.
 
     Raises:
-        FileError: the file is missing or is not YAML.
+        FileError: the file is missing or is not YAML, or a name is ambiguous.
         ValueError: a row lacks an entry, has one too many or a value that is not allowed; the
             message names the row.
     """
@@ -135,12 +136,33 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
 
 
 def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
-    """The rows of a catalogue as they stand in the file, by task.
+    """The rows that come with the library, and those of a file of one's own, by task.
+
+    Args:
+        path: the file.  A row of a name that the library has takes the place of the library's row
+            as a whole; others are added.
 
     Raises:
-        FileError: the file is missing, is not YAML or holds no table.
+        FileError: the file is missing, is not YAML or holds no table, or two names differ in
+            capitals alone.
     """
-    path = Path(path or CATALOGUE)
+    rows = _rows(CATALOGUE)
+    if path is None:
+        return rows
+    own = _rows(Path(path))
+    known = {task.casefold(): task for task in rows}
+    for task in own:
+        twin = known.setdefault(task.casefold(), task)
+        if twin != task:
+            raise files.FileError(
+                f"{path}: {shortened(task)} and the row {shortened(twin)} differ in capitals alone "
+                f"and are one folder on some systems. Write {shortened(twin)} to replace that row, "
+                "or choose another name"
+            )
+    return rows | own
+
+
+def _rows(path: Path) -> dict[str, dict[str, Any]]:
     try:
         rows = read_yaml(path, str(path))
     except ConfigurationError as error:

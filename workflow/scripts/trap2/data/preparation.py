@@ -13,8 +13,8 @@ import numpy as np
 from trap2.data import splits, transforms
 from trap2.data.catalogue import Dataset
 from trap2.data.images import Part
+from trap2.data.original import read
 from trap2.data.prepared import describe, write_split
-from trap2.data.readers import read
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 

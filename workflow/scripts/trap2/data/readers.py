@@ -1,400 +1,105 @@
-"""Readers of the datasets' original on-disk forms.
+"""The readers by name: each knows one form in which a dataset's files lie on the disk.
 
-A reader takes the content folder that :mod:`trap2.data.sources` lays out and gives the original
-parts in their original order.  It trusts nothing that it can check: a file that a list names and
-the disk lacks, a folder that no list names, a label out of range are errors that say what was
-found.  Nothing is skipped.
+Free of heavy imports, as every catalogue; a reader imports what it reads with when it runs
+(:mod:`trap2.data.forms`).  Adding one is one function and one entry, in a plugin.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import math
-import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+from trap2.runtime.catalogue import Catalogue, Entry
 
-from trap2.data.catalogue import Dataset
-from trap2.data.images import Part, RawDataset, array_part, file_part
-from trap2.data.parquet import read_cars
-from trap2.data.target import is_clutter
-from trap2.runtime import files
-from trap2.runtime.errors import Trap2Error
-from trap2.runtime.reading import open_regular, read_bytes
-
-LIST_BYTES = 2**26
+if TYPE_CHECKING:
+    from trap2.data.images import RawDataset
 
 
-IDX_BYTES = 2**29
+@dataclass(frozen=True, kw_only=True)
+class Reader(Entry):
+    """A reader of one form.
 
-DIGITS = [str(digit) for digit in range(10)]
-
-
-def read(dataset: Dataset, reader: str, content: str | Path) -> RawDataset:
-    """Read a dataset's original parts and check them against its row.
-
-    Args:
-        dataset: its row of the catalogue.
-        reader: which of :data:`READERS` knows the form of the files.
-        content: the ``content`` folder of the raw folder.
-
-    Raises:
-        FileError: a file is missing, damaged or not what the row says.
-        ValueError: no such reader.
+    Attributes:
+        read: from the ``content`` folder of a download to the original parts in their original
+            order; raises FileError.
     """
-    if reader not in READERS:
-        raise Trap2Error(f"no reader '{reader}'; there are {', '.join(READERS)}")
-    content = Path(content)
-    raw = READERS[reader](content)
-    where = f"{dataset.task} ({content})"
-    if len(raw.classes) != dataset.classes:
-        raise files.FileError(
-            f"{where}: {len(raw.classes)} classes, the catalogue expects {dataset.classes}: "
-            f"{_few(raw.classes)}"
-        )
-    for name, part in raw.parts.items():
-        _check_labels(f"{where}, part '{name}'", part, raw.classes)
-    for name, start in (dataset.label_start or {}).items():
-        found = raw.parts[name].labels[: len(start)].tolist()
-        if found != list(start):
-            raise files.FileError(
-                f"{where}, part '{name}': the images are not in their original order, which the "
-                f"split rule needs: the first labels should be {list(start)}, found {found}. "
-                "Choose another source of this dataset."
-            )
-    _check_disjoint(where, raw)
-    return raw
+
+    read: Callable[[Path], RawDataset]
 
 
-def _few(names: Any, limit: int = 8) -> str:
-    names = sorted(names)
-    return ", ".join(map(str, names[:limit])) + (", …" if len(names) > limit else "")
+READERS: Catalogue[Reader] = Catalogue("reader", names="[a-z0-9][a-z0-9_-]*")
+"""A source of a dataset's row names its reader."""
 
 
-def _check_labels(where: str, part: Part, classes: Any) -> None:
-    if not len(part):
-        raise files.FileError(f"{where}: no images")
-    outside = np.flatnonzero((part.labels < 0) | (part.labels >= len(classes)))
-    if len(outside):
-        first = outside[0]
-        raise files.FileError(
-            f"{where}: {len(outside)} labels outside 0 … {len(classes) - 1}, the first is "
-            f"{part.labels[first]} of '{part.names[first]}'"
-        )
-    absent = sorted(set(range(len(classes))) - set(part.labels.tolist()))
-    if absent:
-        raise files.FileError(
-            f"{where}: no image of {len(absent)} classes: {_few(classes[i] for i in absent)}"
-        )
+def _cars_devkit(content: Path) -> RawDataset:
+    from trap2.data.forms import read_cars_devkit
+
+    return read_cars_devkit(content)
 
 
-def _check_disjoint(where: str, raw: RawDataset) -> None:
-    owner: dict[str, str] = {}
-    for name, part in raw.parts.items():
-        for image in part.names:
-            if owner.setdefault(image, name) != name:
-                raise files.FileError(
-                    f"{where}: '{image}' is in both parts '{owner[image]}' and '{name}'"
-                )
+def _cars_parquet(content: Path) -> RawDataset:
+    from trap2.data.parquet import read_cars
+
+    return read_cars(content)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list that a dataset comes with, without empty ones."""
-    if not path.exists():
-        raise files.FileError(f"{path}: this list is missing from the dataset")
-    try:
-        lines = read_bytes(path, LIST_BYTES).decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise files.FileError(f"{path}: not a text file ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+def _dtd(content: Path) -> RawDataset:
+    from trap2.data.forms import read_dtd
+
+    return read_dtd(content)
 
 
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise files.FileError(f"{folder}: this folder is missing from the dataset")
-    return sorted(entry.name for entry in _entries(folder) if entry.is_dir())
+def _eurosat(content: Path) -> RawDataset:
+    from trap2.data.forms import read_eurosat
+
+    return read_eurosat(content)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what macOS leaves there."""
-    return sorted(entry for entry in folder.iterdir() if not is_clutter(entry.name))
+def _gtsrb(content: Path) -> RawDataset:
+    from trap2.data.forms import read_gtsrb
+
+    return read_gtsrb(content)
 
 
-def _same_classes(folder: Path, found: Any, listed: Any) -> None:
-    extra, missing = set(found) - set(listed), set(listed) - set(found)
-    if extra or missing:
-        raise files.FileError(
-            f"{folder}: class folders and lists differ: folders that no list names: "
-            f"{_few(extra) or 'none'}; classes without a folder: {_few(missing) or 'none'}"
-        )
+def _mnist(content: Path) -> RawDataset:
+    from trap2.data.forms import read_mnist
+
+    return read_mnist(content)
 
 
-def _class_files(folder: Path, classes: list[str], suffix: str) -> tuple[list[str], list[int]]:
-    """Every file of every class folder, by class, then by name; other files are an error."""
-    names, labels = [], []
-    for label, name in enumerate(classes):
-        for path in _entries(folder / name):
-            if path.suffix.lower() != suffix:
-                raise files.FileError(f"{path}: not expected here; class folders hold {suffix}")
-            names.append(f"{name}/{path.name}")
-            labels.append(label)
-    return names, labels
+def _resisc45(content: Path) -> RawDataset:
+    from trap2.data.forms import read_resisc45
+
+    return read_resisc45(content)
 
 
-def _load_mat(path: Path, name: str) -> np.ndarray:
-    import scipy.io
+def _aircraft(content: Path) -> RawDataset:
+    from trap2.data.forms import read_aircraft
 
-    try:
-        found: np.ndarray = scipy.io.loadmat(str(path), squeeze_me=True)[name]
-        return found
-    except FileNotFoundError:
-        raise files.FileError(f"{path}: this file is missing from the dataset") from None
-    except KeyError:
-        raise files.FileError(f"{path}: no variable '{name}'") from None
-    except (NotImplementedError, ValueError, TypeError, OSError, zlib.error) as error:
-        raise files.FileError(f"{path}: not a readable MATLAB 5 file ({error})") from None
+    return read_aircraft(content)
 
 
-def _read_cars_devkit(content: Path) -> RawDataset:
-    meta = content / "devkit" / "cars_meta.mat"
-    classes = [str(name) for name in np.atleast_1d(_load_mat(meta, "class_names"))]
-    parts = {}
-    for part, path in (
-        ("train", content / "devkit" / "cars_train_annos.mat"),
-        ("test", content / "cars_test_annos_withlabels.mat"),
-    ):
-        annotations = np.atleast_1d(_load_mat(path, "annotations"))
-        lacking = {"fname", "class"} - set(annotations.dtype.names or ())
-        if lacking:
-            raise files.FileError(f"{path}: the annotations have no {' and no '.join(lacking)}")
-        names = [f"cars_{part}/{name}" for name in annotations["fname"].tolist()]
-        labels = np.array(annotations["class"].tolist(), dtype=np.int64) - 1
-        parts[part] = file_part(content, names, labels)
-    return RawDataset(classes, parts)
+def _svhn(content: Path) -> RawDataset:
+    from trap2.data.forms import read_svhn
+
+    return read_svhn(content)
 
 
-def _read_dtd(content: Path) -> RawDataset:
-    images = content / "dtd" / "images"
-    listed = {
-        split: read_lines(content / "dtd" / "labels" / f"{split}1.txt")
-        for split in ("train", "val", "test")
-    }
-    classes = _subfolders(images)
-    _same_classes(
-        images, classes, {name.split("/")[0] for names in listed.values() for name in names}
-    )
-    label = {name: index for index, name in enumerate(classes)}
-    return RawDataset(
-        classes,
-        {
-            split: file_part(images, names, [label[name.split("/")[0]] for name in names])
-            for split, names in listed.items()
-        },
-    )
+def _sun397(content: Path) -> RawDataset:
+    from trap2.data.forms import read_sun397
+
+    return read_sun397(content)
 
 
-def _read_eurosat(content: Path) -> RawDataset:
-    folder = content / "2750"
-    classes = _subfolders(folder)
-    names, labels = _class_files(folder, classes, ".jpg")
-    return RawDataset(classes, {"all": file_part(folder, names, labels)})
-
-
-def _read_gtsrb(content: Path) -> RawDataset:
-    training = content / "GTSRB" / "Training"
-    classes = _subfolders(training)
-    wrong = [name for name in classes if not (name.isascii() and name.isdigit())]
-    if wrong or [int(name) for name in classes] != list(range(len(classes))):
-        raise files.FileError(
-            f"{training}: class folders should be 00000, 00001, …; found {_few(classes)}"
-        )
-    names, labels = [], []
-    for label, name in enumerate(classes):
-        for image in _gtsrb_class(training / name, label):
-            names.append(f"{name}/{image}")
-            labels.append(label)
-    rows = _read_gtsrb_table(content / "GT-final_test.csv")
-    test = file_part(
-        content / "GTSRB" / "Final_Test" / "Images",
-        [name for name, _ in rows],
-        [label for _, label in rows],
-    )
-    return RawDataset(classes, {"train": file_part(training, names, labels), "test": test})
-
-
-def _gtsrb_class(folder: Path, label: int) -> list[str]:
-    """One training folder's images by name; its table, if it has one, must say the same."""
-    images = sorted(path.name for path in _entries(folder) if path.suffix == ".ppm")
-    table = folder / f"GT-{folder.name}.csv"
-    if table.exists() and sorted(_read_gtsrb_table(table)) != [(name, label) for name in images]:
-        raise files.FileError(
-            f"{table}: does not list the images of its folder, with class {label}"
-        )
-    extra = [path.name for path in _entries(folder) if path.suffix != ".ppm" and path != table]
-    if extra:
-        raise files.FileError(f"{folder}: files not expected here: {_few(extra)}")
-    return images
-
-
-def _read_gtsrb_table(path: Path) -> list[tuple[str, int]]:
-    rows = csv.DictReader(io.StringIO("\n".join(read_lines(path))), delimiter=";")
-    try:
-        return [(row["Filename"].strip(), int(row["ClassId"])) for row in rows]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise files.FileError(
-            f"{path}: expected a table with Filename and ClassId, separated by ';' ({error!r})"
-        ) from None
-
-
-def _read_mnist(content: Path) -> RawDataset:
-    parts = {}
-    for part, stem in (("train", "train"), ("test", "t10k")):
-        images = read_idx(content / f"{stem}-images-idx3-ubyte.gz", 3)
-        labels = read_idx(content / f"{stem}-labels-idx1-ubyte.gz", 1)
-        parts[part] = array_part(str(content / f"{stem}-images-idx3-ubyte.gz"), images, labels)
-    return RawDataset(DIGITS, parts)
-
-
-def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Read an idx file of unsigned bytes, gzipped or not, with so many dimensions.
-
-    Raises:
-        FileError: it is missing, truncated, longer than it says, or of another type.
-    """
-    if not path.exists():
-        raise files.FileError(f"{path}: this file is missing from the dataset")
-    start = 4 + 4 * dimensions
-    try:
-        with open_regular(path, IDX_BYTES) as stored:
-            packed = stored.read(2) == b"\x1f\x8b"
-            stored.seek(0)
-            opened = gzip.GzipFile(fileobj=stored) if packed else stored
-            header = opened.read(start)
-            shape = tuple(np.frombuffer(header[4 : len(header) // 4 * 4], dtype=">u4").tolist())
-            size = math.prod(shape)
-            content = opened.read(min(size, IDX_BYTES) + 1)
-            # What breaks off says so at its end.
-            any(not opened.read(2**20) for _ in range(64))
-    except (OSError, EOFError, zlib.error) as error:
-        raise files.FileError(f"{path}: damaged or truncated ({error})") from None
-    if header[:4] != bytes((0, 0, 8, dimensions)):
-        raise files.FileError(
-            f"{path}: not an idx file of unsigned bytes with {dimensions} dimensions"
-        )
-    if len(shape) != dimensions or len(content) != size:
-        found = f"more than {size}" if len(content) > size else len(content)
-        raise files.FileError(f"{path}: {found} bytes of data, its header says {shape}")
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
-
-
-def _read_resisc45(content: Path) -> RawDataset:
-    folder = content / "NWPU-RESISC45"
-    listed = {
-        split: read_lines(content / f"resisc45-{split}.txt") for split in ("train", "val", "test")
-    }
-    classes = _subfolders(folder)
-    owners = {name: name.rpartition("_")[0] for names in listed.values() for name in names}
-    _same_classes(folder, classes, owners.values())
-    label = {name: index for index, name in enumerate(classes)}
-    stored, _ = _class_files(folder, classes, ".jpg")
-    unlisted = {name.partition("/")[2] for name in stored} - set(owners)
-    if unlisted:
-        raise files.FileError(f"{folder}: images that no list names: {_few(unlisted)}")
-    return RawDataset(
-        classes,
-        {
-            split: file_part(
-                folder,
-                [f"{owners[name]}/{name}" for name in names],
-                [label[owners[name]] for name in names],
-            )
-            for split, names in listed.items()
-        },
-    )
-
-
-def _read_aircraft(content: Path) -> RawDataset:
-    folder = content / "fgvc-aircraft-2013b" / "data"
-    classes = read_lines(folder / "variants.txt")
-    label = {name: index for index, name in enumerate(classes)}
-    parts = {}
-    for split in ("train", "val", "test"):
-        path = folder / f"images_variant_{split}.txt"
-        pairs = [line.partition(" ")[::2] for line in read_lines(path)]
-        unknown = {variant for _, variant in pairs} - set(label)
-        if unknown:
-            raise files.FileError(f"{path}: variants not in variants.txt: {_few(unknown)}")
-        parts[split] = file_part(
-            folder / "images",
-            [f"{name}.jpg" for name, _ in pairs],
-            [label[variant] for _, variant in pairs],
-        )
-    return RawDataset(classes, parts)
-
-
-def _read_svhn(content: Path) -> RawDataset:
-    parts = {}
-    for part in ("train", "test"):
-        path = content / f"{part}_32x32.mat"
-        images, labels = _load_mat(path, "X"), np.atleast_1d(_load_mat(path, "y")).astype(np.int64)
-        if images.ndim != 4 or images.shape[2] != 3 or images.dtype != np.uint8:
-            raise files.FileError(
-                f"{path}: X should be uint8 (H, W, 3, n), found {images.dtype} {images.shape}"
-            )
-        if labels.min() < 1 or labels.max() > 10:
-            raise files.FileError(
-                f"{path}: y should be 1 … 10 (10 is the digit 0), found {labels.min()} … "
-                f"{labels.max()}"
-            )
-        stacked = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
-        parts[part] = array_part(str(path), stacked, labels % 10)
-    return RawDataset(DIGITS, parts)
-
-
-def _read_sun397(content: Path) -> RawDataset:
-    """Partition 1 in the order of class folders named ``a_abbey``, then by file name.
-
-    The published permutation indexes that order, not the order of the lists.
-    """
-    folder = content / "SUN397"
-    listed = {
-        part: [line.lstrip("/") for line in read_lines(_sun_list(content, file))]
-        for part, file in (("train", "Training_01.txt"), ("test", "Testing_01.txt"))
-    }
-    owner = {name: "_".join(name.split("/")[:-1]) for names in listed.values() for name in names}
-    images = [path.relative_to(folder) for path in folder.rglob("*.jpg")]
-    found = {"_".join(path.parent.parts) for path in images if not is_clutter(str(path))}
-    _same_classes(folder, found, owner.values())
-    label = {name: index for index, name in enumerate(sorted(found))}
-    parts = {}
-    for part, names in listed.items():
-        ordered = sorted(names, key=lambda name: (owner[name], name.rpartition("/")[2]))
-        parts[part] = file_part(folder, ordered, [label[owner[name]] for name in ordered])
-    return RawDataset([name.partition("_")[2] for name in label], parts)
-
-
-def _sun_list(content: Path, name: str) -> Path:
-    """The partition list, at the top of its archive or in a folder of it."""
-    for folder in (content, content / "Partitions", content / "SUN397"):
-        if (folder / name).is_file():
-            return folder / name
-    return content / name
-
-
-READERS: dict[str, Callable[[Path], RawDataset]] = {
-    "cars_devkit": _read_cars_devkit,
-    "cars_parquet": read_cars,
-    "dtd": _read_dtd,
-    "eurosat": _read_eurosat,
-    "gtsrb": _read_gtsrb,
-    "mnist": _read_mnist,
-    "resisc45": _read_resisc45,
-    "aircraft": _read_aircraft,
-    "svhn": _read_svhn,
-    "sun397": _read_sun397,
-}
+READERS.add(Reader(name="cars_devkit", paper="Krause et al., 2013", read=_cars_devkit))
+READERS.add(Reader(name="cars_parquet", paper="Krause et al., 2013", read=_cars_parquet))
+READERS.add(Reader(name="dtd", paper="Cimpoi et al., 2014", read=_dtd))
+READERS.add(Reader(name="eurosat", paper="Helber et al., 2019", read=_eurosat))
+READERS.add(Reader(name="gtsrb", paper="Stallkamp et al., 2011", read=_gtsrb))
+READERS.add(Reader(name="mnist", paper="LeCun et al., 1998", read=_mnist))
+READERS.add(Reader(name="resisc45", paper="Cheng et al., 2017", read=_resisc45))
+READERS.add(Reader(name="aircraft", paper="Maji et al., 2013", read=_aircraft))
+READERS.add(Reader(name="svhn", paper="Netzer et al., 2011", read=_svhn))
+READERS.add(Reader(name="sun397", paper="Xiao et al., 2010", read=_sun397))

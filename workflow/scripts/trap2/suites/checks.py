@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trap2.data.catalogue import load_catalogue
+from trap2.data.readers import READERS
 from trap2.merging.catalogue import METHODS, check_options, data_free_methods, data_methods
 from trap2.merging.settings import grid_problem
 from trap2.models.clip.architectures import (
@@ -170,6 +171,11 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
     for task in suite["tasks"]:
         if task not in known:
             yield choice("tasks", task, sorted(known), "a dataset of the catalogue")
+            continue
+        for source in known[task].sources.values():
+            if source.reader not in READERS:
+                where = f"catalogue: {task}.sources.{source.name}.reader"
+                yield choice(where, source.reader, list(READERS), "a reader (plugins add some)")
     for key in ("train", "val", "test"):
         if key in suite["data"]:
             yield f"data.{key} is set; a real dataset's own split decides. Remove the key"

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trap2.data.readers import READERS, Reader
 from trap2.models.families import family_of
+from trap2.runtime.catalogue import Catalogue
 from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import Suites, Wildcards
 
@@ -74,6 +76,12 @@ class Parameters:
         if row["split"].get("knots_trains_on_test"):
             settings["cars_train"] = data.get("cars_train", "proper")
         return settings
+
+    def readers(self, w: Wildcards) -> list[tuple[Catalogue[Reader], str]]:
+        """The reader of a job's dataset, as an entry of its catalogue; the demo has none."""
+        if self.source(w) == "demo":
+            return []
+        return [(READERS, source["reader"]) for source in self.sources(w).values()]
 
     def source(self, w: Wildcards) -> str:
         """Where a suite's images come from, ``demo`` or ``catalogue``."""

@@ -308,13 +308,14 @@ class Config:
         pattern="^https?://",
     )
     plugins: tuple[str, ...] = setting(
-        "Python files that add methods, protections or families (docs/extending.md). They are "
-        "executed.",
+        "Python files that add methods, protections, families or readers (docs/extending.md). They "
+        "are executed.",
         (),
         shortest=1,
     )
     catalogue: str | None = setting(
-        "A catalogue of datasets in place of the one that comes with the library.",
+        "A file of datasets' rows of one's own: a row of a name that the project's catalogue has "
+        "replaces that row, others are added (docs/extending.md).",
         None,
         shortest=1,
     )
