@@ -199,21 +199,61 @@ def test_no_example_edits_a_file_of_the_project_but_its_configuration():
         assert block.is_configuration or (block.path.startswith("mine/") and not block.place)
 
 
-def test_the_dataset_is_downloaded_and_prepared_by_its_rules(extended, flowers):
-    target = "results/paper/data/flowers/224"
-    settings = ("suite=paper", f"archives={flowers}")
-    Clone(extended.folder, settings).run(f"{target}/manifest.json")
-    manifest = json.loads((extended.folder / target / "manifest.json").read_text("utf-8"))
+@pytest.fixture(scope="module")
+def prepared(extended, flowers) -> tuple[Clone, str]:
+    """The extended project with the flowers prepared, and the name of their manifest."""
+    target = "results/paper/data/flowers/224/manifest.json"
+    clone = Clone(extended.folder, ("suite=paper", f"archives={flowers}"))
+    clone.run(target)
+    return clone, target
+
+
+def test_the_dataset_is_downloaded_and_prepared_by_its_rules(prepared):
+    clone, target = prepared
+    manifest = json.loads((clone.folder / target).read_text("utf-8"))
+    folder = (clone.folder / target).parent
     assert manifest["class_names"] == list(CLASSES)
     assert {name: split["count"] for name, split in manifest["splits"].items()} == {
         "train": 15,
         "val": 6,
         "test": 9,
     }
-    images = np.load(extended.folder / target / "test.images.npy")
-    labels = np.load(extended.folder / target / "test.labels.npy")
+    images = np.load(folder / "test.images.npy")
+    labels = np.load(folder / "test.labels.npy")
     # JPEG keeps a flat colour to within a few levels.
     assert np.abs(images[:, 0].mean((1, 2)) - 80.0 * labels).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "jobs"),
+    [
+        ("mine/flowers.py", "A folder of JPEG", "A folder of many JPEG", {}),
+        ("mine/flowers.py", '".jpg"', '".jpeg"', {"prepare_data": 1}),
+        ("mine/datasets.yaml", "flowers:", "roses: {}\n# and\nflowers:", None),
+        ("mine/datasets.yaml", "licence: CC0", "licence: MIT", {"prepare_data": 1}),
+        (
+            "mine/datasets.yaml",
+            "example.org/flowers.zip",
+            "example.org/two.zip",
+            {"download_dataset": 1, "prepare_data": 1},
+        ),
+    ],
+)
+def test_an_edited_row_or_reader_runs_what_uses_it(prepared, file, old, new, jobs):
+    clone, target = prepared
+    path = clone.folder / file
+    text = path.read_text("utf-8")
+    clone.edit(file, old, new)
+    try:
+        if jobs is None:
+            run = clone.snakemake("-n", target, "--config", *clone.settings)
+            assert run.code != 0
+            assert "catalogue: mine/datasets.yaml: roses: 'sources'" in run.output
+            assert "Traceback" not in run.output
+        else:
+            assert clone.dry_run(target) == jobs
+    finally:
+        path.write_text(text, "utf-8")
 
 
 PROGRAM = """
