@@ -215,6 +215,16 @@ def test_the_family_of_a_backbone_is_that_of_its_tower(name):
     [
         ("data.cars_train", "proper", "data.cars_train is set; the demo has no Cars. Remove"),
         (
+            "protection_options",
+            {"trap2": {"s_max": 3}},
+            "protection_options.trap2 is set; TRAP²'s options stand under trap2",
+        ),
+        (
+            "protection_options",
+            {"params": {}},
+            "protection_options: 'params' is not a trained protection of this suite",
+        ),
+        (
             "backbones.ViT-demo.pretrained",
             "openai",
             "pretrained is 'openai'; the demo pretrains its own base model",

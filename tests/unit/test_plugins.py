@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from trap2.cli.main import main
 from trap2.merging.catalogue import METHODS
+from trap2.protection.catalogue import PROTECTIONS
 from trap2.runtime import plugins
 from trap2.runtime.code_digest import entry_digest
 from trap2.runtime.errors import Trap2Error
@@ -98,3 +99,41 @@ def test_the_command_line_takes_plugins(tmp_path):
     missing = CliRunner().invoke(main, ["--plugin", "none.py", "merge", "--help"])
     assert missing.exit_code == 1
     assert "Error: plugins: there is no file none.py" in missing.output
+
+
+HALF = """
+from trap2.protection.catalogue import PROTECTIONS, Protection
+
+
+def protect(adapter, base, heads, draws):
+    return adapter
+
+
+PROTECTIONS.add(Protection(name="half", paper="here", objective=lambda l, o: None{more}))
+"""
+
+
+def test_a_protection_that_is_trained_and_transformed_is_refused(tmp_path):
+    with pytest.raises(Trap2Error, match=r"line 9: half has .* not supported yet.* one of the two"):
+        plugins.load([write(tmp_path, HALF.replace("{more}", ", protect=protect"))])
+    assert "half" not in PROTECTIONS
+
+
+def test_training_takes_a_protection_of_a_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr(PROTECTIONS, "_entries", dict(PROTECTIONS._entries))
+    plugin = str(write(tmp_path, HALF.replace("{more}", "")))
+
+    def said(*options: str) -> str:
+        needed = ("--base", str(tmp_path), "--data", str(tmp_path), "--output", str(tmp_path / "x"))
+        done = CliRunner().invoke(main, ["--plugin", plugin, "train", *needed, *options])
+        assert done.exit_code != 0
+        assert not isinstance(done.exception, TypeError | KeyError)
+        return " ".join(done.output.split())
+
+    assert "unknown protection 'hal'" in said("--lambda", "1", "--protection", "hal")
+    assert "params is not trained (trap2 protect)" in said("--protection", "params")
+    assert "only with --lambda" in said("--protection", "half")
+    assert "only with --lambda, the TRAP² objective" in said(
+        "--lambda", "1", "--protection", "half", "--s-max", "3"
+    )
+    assert "TRAP² has options of its own" in said("--lambda", "1", "--protection-option", "a=1")

@@ -52,7 +52,7 @@ def test_cell_rows():
     assert (rows[2]["a"], rows[2]["average"], rows[2]["coefficient"]) == ("30.000", "35.500", "0.3")
 
 
-LAMBDAS = {FACTS["backbone"]: {"a": 0.05, "b": 0.1}}
+LAMBDAS = {FACTS["backbone"]: {"trap2": {"a": 0.05, "b": 0.1}, "another-protection": {"a": 0.2}}}
 
 
 def test_summary_says_whose_numbers_they_are():
@@ -73,8 +73,25 @@ def test_summary_says_whose_numbers_they_are():
     assert "95 % of fine-tuned" in text
     assert "lower in 1 of 1 columns" in text
     assert "loses 64 %" in text
-    assert "λ of TRAP²:    a 0.05, b 0.1" in text
+    assert "\n  λ of TRAP²:    a 0.05, b 0.1\n" in text
+    assert "\n  λ of another-protection: a 0.2\n" in text
     assert text.endswith("SHA-256 of results/manifest.json: ab12\n")
+
+
+def test_summary_of_a_suite_without_trap2_is_of_its_first_protection():
+    table1 = [
+        FACTS | {"protection": name, "average": value}
+        for name, value in (("zero-shot", "40"), ("fine-tuned", "80"), ("params", "72"))
+    ]
+    table2 = merging_rows(MERGES, ["TA-Full"])
+    table2[1]["protection"] = "params"
+    text = summary(table1, table2, {}, {"results/table1.csv": "alone"}, 0, "ab12")
+    assert "PaRaMS 72.0 (90 % of fine-tuned)" in text
+    assert "PaRaMS is lower in 1 of 1 columns" in text
+    assert "TRAP" not in text
+    assert "λ" not in text
+    alone = summary(table1[:2], table2[:1], {}, {"results/table1.csv": "alone"}, 0, "ab12")
+    assert "  used alone:    zero-shot 40.0, fine-tuned 80.0\n" in alone
 
 
 def test_summary_leaves_notes_out_of_the_numbers():

@@ -114,7 +114,7 @@ rule summarise_results:
         table2="<results>/{suite}/table2.csv",
         # Its digest, in the summary, is what a reader can keep.
         manifest="<results>/{suite}/manifest.json",
-        trap2=files.trap2_records,
+        trained=files.trained_records,
     output:
         summary="<results>/{suite}/summary.txt",
     log:
@@ -124,7 +124,8 @@ rule summarise_results:
         "../../envs/environment.yaml"
     params:
         places=results.places(),
-        code=code("summarise_results.py"),
+        seed=parameters.seed,
+        code=code.titled("summarise_results.py"),
     message:
         "Summarise the {wildcards.suite} suite"
     script:

@@ -174,16 +174,18 @@ def updates_option(text: str) -> Callable[[Function], Function]:
     return click.option("--update", "updates", type=FOLDER, required=True, multiple=True, help=text)
 
 
+def named_options(flag: str, text: str) -> Callable[[Function], Function]:
+    """An option NAME=VALUE, several times, as ``options``."""
+    return click.option(
+        flag, "options", multiple=True, metavar="NAME=VALUE", callback=_parse_options, help=text
+    )
+
+
 def merge_options(function: Function) -> Function:
     """``--method``, ``--space`` and ``--option``."""
     for option in (
-        click.option(
-            "--option",
-            "options",
-            multiple=True,
-            metavar="NAME=VALUE",
-            callback=_parse_options,
-            help="An option of the method, such as keep=20; docs/merging.md lists them.",
+        named_options(
+            "--option", "An option of the method, such as keep=20; docs/merging.md lists them."
         ),
         click.option(
             "--space",

@@ -14,10 +14,12 @@ from trap2.cli.options import (
     data_option,
     device_options,
     logit_scale_option,
+    named_options,
     output_folder_option,
     seed_option,
     setting_option,
 )
+from trap2.protection.catalogue import PROTECTIONS, trained_protections
 from trap2.protection.settings import Trap2Settings
 from trap2.training.settings import Optimisation
 from trap2.updates.settings import AdapterSettings
@@ -32,6 +34,14 @@ ADAPTER = ("rank", "alpha", "dropout")
 
 
 OBJECTIVE = ("weighting", "s_min", "s_max", "delta")
+
+
+def _trained(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """A name of the catalogue, looked up when the plugins have been loaded."""
+    if PROTECTIONS[name].objective is None:
+        known = ", ".join(trained_protections())
+        raise click.BadParameter(f"{name} is not trained (trap2 protect); choose from {known}")
+    return name
 
 
 def _settings(function: Any) -> Any:
@@ -50,8 +60,18 @@ def _settings(function: Any) -> Any:
     "--lambda",
     "lambda_",
     type=Finite(0, 100),
-    help="λ of the TRAP² objective (Eq. 9); without it the update is unprotected.",
+    help="λ of the TRAP² objective (Eq. 9), or of another trained protection's; without it the "
+    "update is unprotected.",
 )
+@click.option(
+    "--protection",
+    default="trap2",
+    show_default=True,
+    metavar="NAME",
+    callback=_trained,
+    help="The trained protection whose λ is given: trap2, or a plugin's.",
+)
+@named_options("--protection-option", "An option of another protection than trap2.")
 @click.option(
     "--release-format",
     type=click.Choice(["lora", "full"]),
@@ -68,6 +88,8 @@ def train(
     data: Path,
     output: Path,
     lambda_: float | None,
+    protection: str,
+    options: dict[str, float | str],
     release_format: str,
     logit_scale: float,
     seed: int,
@@ -75,7 +97,7 @@ def train(
     threads: int,
     **settings: Any,
 ) -> None:
-    """Fine-tune one update of a base model on one task, plain or with TRAP².
+    """Fine-tune one update of a base model on one task, plain or with a trained protection.
 
     Writes a PEFT adapter (or the whole checkpoint) and update.json with its settings and
     accuracies. With a suite's settings the update has the bytes of the workflow's. If training
@@ -95,23 +117,34 @@ def train(
     refuse_to_replace(output / "update.json", "an update")
     objective = _given(OBJECTIVE, settings)
     adapter = _given(ADAPTER, settings)
-    if lambda_ is None and objective:
+    if objective and (lambda_ is None or protection != "trap2"):
         raise click.UsageError(f"{_flags(objective)}: only with --lambda, the TRAP² objective")
+    if lambda_ is None and (options or protection != "trap2"):
+        raise click.UsageError("--protection and --protection-option: only with --lambda, their λ")
+    if options and protection == "trap2":
+        raise click.UsageError("--protection-option: TRAP² has options of its own, see --help")
     if release_format == "full" and adapter:
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
     base_model = Base(base)
     task, task_files = base_model.task(data, "train", "val", "test")
-    protection = "unprotected" if lambda_ is None else "trap2"
     form: dict[str, Any] = {"optimisation": _given(OPTIMISATION, settings)}
     finetune(
         model=base_model.weights,
         head=base_model.head(task),
         data=task_files,
         folder=output,
-        key=UpdateKey(None, base_model.name, release_format, task, protection),
+        key=UpdateKey(
+            None,
+            base_model.name,
+            release_format,
+            task,
+            "unprotected" if lambda_ is None else protection,
+        ),
         backbone=base_model.backbone,
         training=form | ({"adapter": adapter} if release_format == "lora" else {}),
-        objective=None if lambda_ is None else objective_of("trap2", lambda_, objective),
+        objective=None
+        if lambda_ is None
+        else objective_of(protection, lambda_, options or objective),
         logit_scale=logit_scale,
         seed=seed,
         device=chosen_device(device, threads),

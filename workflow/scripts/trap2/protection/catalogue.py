@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trap2.models.families import FAMILIES
-from trap2.runtime.catalogue import Catalogue, Entry, Option, Options
+from trap2.runtime.catalogue import Catalogue, CatalogueError, Entry, Option, Options
 from trap2.runtime.errors import Trap2Error
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class NotApplicable(Trap2Error):
 
 @dataclass(frozen=True, kw_only=True)
 class Protection(Entry):
-    """A protection, with an objective, a post-hoc function, or both.
+    """A protection, with an objective or a post-hoc function.
 
     Attributes:
         release_formats: the updates that it takes: adapters (``lora``; a post-hoc function gets
@@ -61,7 +61,13 @@ class Protection(Entry):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective is None and self.protect is None:
-            raise TypeError(f"{self.name}: give an objective, a function protect, or both")
+            raise CatalogueError(f"{self.name}: give an objective or a function protect")
+        if self.objective is not None and self.protect is not None:
+            raise CatalogueError(
+                f"{self.name} has an objective and a function protect. A protection that is "
+                "trained and transformed afterwards is not supported yet: no rule would apply "
+                "protect to the update that is chosen. Give one of the two"
+            )
 
 
 PROTECTIONS: Catalogue[Protection] = Catalogue(

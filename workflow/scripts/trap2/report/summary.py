@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trap2.report.names import protection_title
 from trap2.report.shapes import Row, Rows
 from trap2.report.tables.columns import numbers
 
@@ -11,7 +12,7 @@ from trap2.report.tables.columns import numbers
 def summary(
     table1: Rows,
     table2: Rows,
-    lambdas: Mapping[str, Mapping[str, float]],
+    lambdas: Mapping[str, Mapping[str, Mapping[str, float]]],
     places: Mapping[str, str],
     seed: int,
     manifest: str,
@@ -21,7 +22,7 @@ def summary(
     Args:
         table1: rows of the standalone table.
         table2: rows of the merging table.
-        lambdas: the chosen λ by backbone and task.
+        lambdas: the chosen λ by backbone, trained protection and task.
         places: what each artifact shows, by path.
         seed: the run's.
         manifest: the SHA-256 of the run's manifest.
@@ -34,8 +35,10 @@ def summary(
         alone = {r["protection"]: float(r["average"]) for r in table1 if r["backbone"] == backbone}
         merged = {r["protection"]: r for r in table2 if r["backbone"] == backbone}
         lines += ["", backbone, *_backbone_lines(alone, merged)]
-        chosen = ", ".join(f"{task} {lambda_:g}" for task, lambda_ in lambdas[backbone].items())
-        lines.append(f"  λ of TRAP²:    {chosen}")
+        for protection, tasks in lambdas.get(backbone, {}).items():
+            chosen = ", ".join(f"{task} {lambda_:g}" for task, lambda_ in tasks.items())
+            heading = f"λ of {protection_title(protection)}:"
+            lines.append(f"  {heading:<14} {chosen}")
     lines += ["", "Where it is:"]
     width = max(map(len, places))
     lines += [f"  {path:<{width}}  {what}" for path, what in places.items()]
@@ -44,23 +47,34 @@ def summary(
 
 
 def _backbone_lines(alone: Mapping[str, float], merged: Mapping[str, Row]) -> list[str]:
-    zero_shot, tuned, trap2 = (alone[name] for name in ("zero-shot", "fine-tuned", "trap2"))
-    lines = [
-        f"  used alone:    zero-shot {zero_shot:.1f}, fine-tuned {tuned:.1f}, TRAP² {trap2:.1f} "
-        f"({100 * trap2 / tuned:.0f} % of fine-tuned)"
-    ]
-    columns = numbers(merged["trap2"])
-    plain = {name: float(merged["unprotected"][name]) for name in columns}
-    broken = {name: float(merged["trap2"][name]) for name in columns}
+    """What the tables say of TRAP², or of the first protection of a suite without it."""
+    zero_shot, tuned = alone["zero-shot"], alone["fine-tuned"]
+    lines = [f"  used alone:    zero-shot {zero_shot:.1f}, fine-tuned {tuned:.1f}"]
+    others = [name for name in alone if name not in ("zero-shot", "fine-tuned")]
+    if not others:
+        return lines
+    name = "trap2" if "trap2" in others else others[0]
+    title, accuracy = protection_title(name), alone[name]
+    lines[0] += f", {title} {accuracy:.1f} ({100 * accuracy / tuned:.0f} % of fine-tuned)"
+    return lines + (
+        _merged_lines(title, merged["unprotected"], merged[name]) if name in merged else []
+    )
+
+
+def _merged_lines(title: str, unprotected: Row, protected: Row) -> list[str]:
+    lines = []
+    columns = numbers(protected)
+    plain = {name: float(unprotected[name]) for name in columns}
+    broken = {name: float(protected[name]) for name in columns}
     if "TA-Full" in columns:
         lines.append(
             f"  merged by TA:  unprotected {plain['TA-Full']:.1f}, "
-            f"one task protected by TRAP² {broken['TA-Full']:.1f}"
+            f"one task protected by {title} {broken['TA-Full']:.1f}"
         )
     lower = sum(broken[name] < plain[name] for name in columns)
     lost = sum(1 - broken[name] / plain[name] for name in columns) / len(columns)
     lines.append(
-        f"  all merges:    TRAP² is lower in {lower} of {len(columns)} columns of Table 2; "
+        f"  all merges:    {title} is lower in {lower} of {len(columns)} columns of Table 2; "
         f"the merge loses {100 * lost:.0f} % of its accuracy on average"
     )
     return lines

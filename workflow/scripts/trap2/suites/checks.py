@@ -22,7 +22,7 @@ from trap2.models.clip.architectures import (
     shipped,
 )
 from trap2.models.families import family_of
-from trap2.protection.catalogue import PROTECTIONS, not_applicable
+from trap2.protection.catalogue import PROTECTIONS, not_applicable, trained_protections
 from trap2.protection.settings import range_problem
 from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
@@ -102,6 +102,7 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
     yield from _backbone_problems(suite)
     yield from _release_problems(suite)
     yield from _protection_problems(suite)
+    yield from _protection_option_problems(suite)
     trap2 = suite["trap2"]
     problem = range_problem(trap2["s_min"], trap2["s_max"], trap2["delta"], "trap2.")
     if problem is not None:
@@ -274,3 +275,19 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
                 yield f"protections: '{name}' applies to no update here: {found}. Remove it"
         else:
             yield choice("protections", name, list(PROTECTIONS), "a protection")
+
+
+def _protection_option_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+    """Options are those of a trained protection of the suite; TRAP²'s have a place of their own."""
+    trained = [name for name in suite["protections"] if name in trained_protections()]
+    for name, options in suite["protection_options"].items():
+        if name == "trap2":
+            yield "protection_options.trap2 is set; TRAP²'s options stand under trap2. Move them"
+        elif name not in trained:
+            what = "a trained protection of this suite"
+            yield choice("protection_options", name, trained, what)
+        else:
+            try:
+                PROTECTIONS[name].check_options(options)
+            except CatalogueError as error:
+                yield from (f"protection_options.{name}: {e}" for e in str(error).splitlines())

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trap2.models.families import family_of
-from trap2.protection.catalogue import not_applicable, post_hoc_protections
+from trap2.protection.catalogue import (
+    not_applicable,
+    post_hoc_protections,
+    trained_protections,
+)
 from trap2.runtime.files import FileError
 from trap2.runtime.provenance import REPRODUCED
 from trap2.suites import ablations, artifacts, bundle, paper
@@ -208,9 +212,11 @@ class Files:
         formats = self.suites(suite)["release_formats"]
         return [name for name in formats if not formats[name]["on_request"]]
 
-    def trap2_records(self, w: Wildcards) -> list[str]:
-        """The records of all TRAP² adapters of a suite."""
-        return self.records(w.suite, "lora", ["trap2"])
+    def trained_records(self, w: Wildcards) -> list[str]:
+        """The records of a suite's adapters with trained protections, which have a λ."""
+        trained = trained_protections()
+        names = [name for name in self.suites(w.suite)["protections"] if name in trained]
+        return self.records(w.suite, "lora", names) if names else []
 
     def table(self, w: Wildcards) -> dict[str, list[str]]:
         """The records behind a table, by kind; none where the suite has no such table."""

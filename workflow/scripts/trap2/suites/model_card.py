@@ -10,10 +10,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     """The model card of an adapter, from its record."""
     protection = record["protection"]
     test, val = record["test"], record["val"]
-    how = {
-        "unprotected": "fine-tuned without protection",
-        "trap2": "fine-tuned with the TRAP² objective",
-    }.get(protection, f"protected after training by {record.get('title', protection)}")
+    how = _how(record)
     lambda_ = (record.get("objective") or {}).get("lambda")
     details = "" if lambda_ is None else f", λ = {lambda_}, chosen on validation"
     return f"""---
@@ -43,9 +40,28 @@ The numbers are this suite's own, not the paper's. How it was trained is in `upd
 """
 
 
+def _how(record: Mapping[str, Any]) -> str:
+    protection = record["protection"]
+    if protection == "unprotected":
+        return "fine-tuned without protection"
+    if protection == "trap2":
+        return "fine-tuned with the TRAP² objective"
+    if record.get("objective") is not None:
+        return f"fine-tuned with the objective of the protection {protection}"
+    return f"protected after training by {record.get('title', protection)}"
+
+
 def _warning(protection: str) -> str:
-    if protection != "trap2":
+    if protection == "unprotected":
         return ""
+    if protection != "trap2":
+        return """## Warning: do not rescale or merge
+
+This update is protected against merging. Merging it, averaging it with other updates, or changing
+its scale (`lora_alpha`, adapter weights, `scaling`) may break its accuracy on purpose, which can
+also spoil what it is merged into.
+
+"""
     return """## Warning: do not rescale or merge
 
 This update was trained to fail at every scale but 1. Merging it, averaging it with other updates,
