@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
-from clones import PROJECT, Clone, copy_of
+from click.testing import CliRunner
+from clones import PROJECT, Clone, clone_to, copy_of, set_up
+from trap2.cli.main import main
 
 README = PROJECT / "README.md"
+HOW = PROJECT / "docs" / "how-do-i.md"
 PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(?:bash|console|sh)\n(.*?)^```", re.M | re.S)
 # What they need a cluster for, or train all anew for, is planned and not run.
@@ -36,8 +40,8 @@ def kind(command: str) -> str:
     return program if program in ("make", "snakemake") else "other"
 
 
-def of_kind(wanted: str) -> list[str]:
-    return [command for command in commands(README) if kind(command) == wanted]
+def of_kind(wanted: str, page: Path = README) -> list[str]:
+    return [command for command in commands(page) if kind(command) == wanted]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,33 @@ def test_a_snakemake_command_works(project, command):
         pytest.skip("asks the cluster")
     dry = ["--dry-run"] if planned else []
     project.succeed(".venv/bin/snakemake", *dry, *arguments)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory) -> Clone:
+    """A fresh copy in which nothing is run."""
+    return set_up(clone_to(tmp_path_factory.mktemp("planned") / "clone"))
+
+
+# Those of the README are tried above.
+@pytest.mark.parametrize("command", sorted({*of_kind("make", HOW)} - {*of_kind("make")}))
+def test_a_make_command_of_how_do_i_can_be_planned(planned, command):
+    said = planned.make(*shlex.split(command)[1:], "--dry-run").output
+    assert "snakemake" in said or "rm -rf results" in said
+
+
+@pytest.mark.parametrize("command", sorted({*of_kind("snakemake", HOW)} - {*of_kind("snakemake")}))
+def test_a_snakemake_command_of_how_do_i_can_be_planned(planned, command):
+    _, *arguments = shlex.split(command)
+    dry = [] if "--unlock" in arguments else ["--dry-run", "--quiet", "rules"]
+    planned.succeed(sys.executable, "-m", "snakemake", *dry, *arguments)
+
+
+def test_a_trap2_command_of_how_do_i_exists():
+    inline = re.findall(r"`trap2 (\w+)[^`]*`", HOW.read_text("utf-8"))
+    assert inline
+    for command in inline:
+        assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
