@@ -287,6 +287,14 @@ def test_mistakes_with_real_data_and_models_are_explained(tmp_path, paper, path,
         load(tmp_path, changed(paper, path, value))
 
 
+def test_a_method_with_data_may_have_all_its_options_at_their_defaults(tmp_path, suite):
+    methods = {"RegMean": {}, "AdaMerging-task": {"iterations": 20}, "AdaMerging-layer": {}}
+    made = load(tmp_path, changed(suite, "merging.data", {"methods": methods}))
+    assert made["merging"]["data"]["methods"] == methods
+    with pytest.raises(ConfigurationError, match=r"merging.data.methods has 0 entries; it needs"):
+        load(tmp_path, changed(suite, "merging.data", {"methods": {}}))
+
+
 def test_a_real_backbone_needs_weights(tmp_path, paper):
     del paper["backbones"]["ViT-L-14"]["pretrained"]
     with pytest.raises(ConfigurationError, match=r"ViT-L-14.pretrained is missing; give a tag"):

@@ -168,6 +168,9 @@ def _mapping(
     value: Any, field: dataclasses.Field[Any], least: int, names: str | Mapping[str, str]
 ) -> dict[str, Any]:
     inner = {} if value is Any else _schema(value, field)
+    if not dataclasses.is_dataclass(value):
+        # An entry's own options may all be at their defaults: {RegMean: {}}.
+        inner.pop("minProperties", None)
     schema: dict[str, Any] = {"type": "object"}
     if least:
         schema["minProperties"] = least
