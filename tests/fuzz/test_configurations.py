@@ -9,8 +9,12 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import harness
@@ -20,11 +24,15 @@ import yaml
 from trap2.models.clip import buildable  # noqa: F401
 from trap2.report.claims import load_claims
 from trap2.runtime.cluster import read_site
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.schema import read_yaml
 from trap2.runtime.templates import refuse_code
+from trap2.suites import paper
 from trap2.suites.backbones import check_backbones
 from trap2.suites.checks import check_merging
+from trap2.suites.files import Files
 from trap2.suites.load import check_config, load_suite, suites_from
+from trap2.suites.results import Results
 
 PROJECT = Path(__file__).parents[2]
 SUITES = PROJECT / "config" / "suites"
@@ -59,6 +67,10 @@ NAMES = (
 DEEP: list[Any] = []
 for _ in range(20):
     DEEP = [DEEP]
+GROWN: list[Any] = ["lol"] * 9
+for _ in range(11):
+    GROWN = [GROWN] * 9
+MIXED = {1: 2, "sweet": 3, None: 4}
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -78,6 +90,9 @@ def mutate(draw: random.Random, content: Any) -> Any:
         ways = list(places(content))
         if ways:
             draw.choice(CHANGES)(draw, content, draw.choice(ways))
+    # Last, because nobody can walk through it.
+    if isinstance(content, dict) and draw.random() < 0.1:
+        content |= draw.choice(({draw.choice(list(content) or ["a"]): GROWN}, MIXED))
     return content
 
 
@@ -225,6 +240,23 @@ def other_case(draw: random.Random, folder: Path) -> tuple[Callable[[], Any], li
     return read[kind], [file.name]
 
 
+def named_files(suite: dict[str, Any]) -> None:
+    """Name every file that a run of an accepted suite makes; what it lacks is said in words."""
+    files = Files(lambda _: suite, {"suite": "mine", "seed": 0, "checkpoints": "train"})
+    results = Results(files)
+    whole = SimpleNamespace(suite="mine", manifest="manifest_all")
+    asked = [(of, whole) for of in (results.everything, files.cells, files.trap2_records)]
+    for of, numbers in ((files.table, paper.TABLES), (files.figure, paper.FIGURES)):
+        asked += [(of, SimpleNamespace(suite="mine", number=str(n))) for n in numbers]
+    for of, job in asked:
+        words: Any = ""
+        try:
+            of(job)
+        except SystemExit as error:
+            words = error.code
+        assert isinstance(words, str)
+
+
 @pytest.mark.parametrize("number", harness.numbers(360))
 def test_a_suite(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -232,6 +264,7 @@ def test_a_suite(number, tmp_path, monkeypatch):
     result = harness.attempt(action, tmp_path, names)
     if not isinstance(result, harness.Refused):
         assert set(result) >= {"tasks", "backbones", "trap2", "merging", "figures"}
+        named_files(result)
 
 
 @pytest.mark.parametrize("number", harness.numbers(150))
@@ -248,3 +281,33 @@ def test_claims_sites_and_catalogues(number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     action, names = other_case(harness.generator("other", number), tmp_path)
     harness.attempt(action, tmp_path, names)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what a dry run reads."""
+    folder = tmp_path_factory.mktemp("project") / "trap2"
+    for part in ("config", "profiles", "workflow"):
+        shutil.copytree(PROJECT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", folder)
+    return folder
+
+
+@pytest.mark.parametrize("number", harness.numbers(3))
+def test_an_accepted_suite_has_a_dry_run(number, project, tmp_path):
+    draw = harness.generator("dry", number)
+    while True:
+        content = yaml.safe_dump(mutate(draw, SHIPPED["smoke"]), sort_keys=False)
+        (tmp_path / "mine.yaml").write_text(content, "utf-8")
+        try:
+            check_merging("mine", load_suite("mine", tmp_path))
+        except Trap2Error:
+            continue
+        break
+    shutil.copy(tmp_path / "mine.yaml", project / "config" / "suites")
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", "suite=mine"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr + done.stdout
+    # A suite without what a figure shows is one, until the figure is asked for.
+    refused = "no figures: " in done.stderr + done.stdout
+    assert done.returncode == 0 or refused, done.stdout + done.stderr
