@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,21 @@ def test_help_does_not_wait_for_torch():
         check=True,
     ).stdout
     assert "Usage: trap2 [OPTIONS] COMMAND" in shown
+
+
+PAGE = (SCRIPTS.parents[1] / "docs" / "command-line.md").read_text("utf-8")
+
+
+def test_the_page_lists_every_command():
+    assert set(re.findall(r"^\| `trap2 (\w+)` \|", PAGE, re.M)) == set(main.commands)
+
+
+def test_the_pages_commands_can_be_parsed(monkeypatch, tmp_path):
+    block = next(part for part in PAGE.split("```") if "trap2 train" in part and "export" in part)
+    commands = re.findall(r"^trap2 (.*)$", block.replace("\\\n", " "), re.M)
+    assert len(commands) == 6
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        words = command.replace("$", "").split()
+        # Nothing is there, so parsing stops at the base and at no unknown option.
+        assert "Directory 'B' does not exist" in CliRunner().invoke(main, words).output
