@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from trap2.models.clip.build import build_clip
 from trap2.models.clip.heads import write_head
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
+from trap2.protection.catalogue import PROTECTIONS, Protection
 from trap2.protection.trap2 import Trap2
 from trap2.runtime import files
+from trap2.runtime.catalogue import Option
 from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
 from trap2.updates.adapters import ADAPTER_FILES
@@ -110,6 +113,48 @@ def test_training_writes_the_bytes_of_the_workflows_job(own, tmp_path):
     assert record["protection"] == "trap2"
     assert record["objective"]["s_max"] == 1.5
     assert record["task"] == "pets"
+
+
+class _Strong(Trap2):
+    """A trained protection of a plugin: TRAP² with twice the λ, and an option."""
+
+    def __init__(self, lambda_: float, options: Mapping[str, float]) -> None:
+        super().__init__(2 * lambda_, s_max=options["reach"])
+
+
+def test_training_with_another_protection(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(PROTECTIONS, "_entries", dict(PROTECTIONS._entries))
+    reach = Option(2.0, "largest scale", low=1, high=9)
+    PROTECTIONS.add(
+        Protection(name="strong", paper="here", objective=_Strong, options={"reach": reach})
+    )
+    data = own / "data/pets/16"
+    for name, options in {
+        "strong": ("--lambda", 0.1, "--protection", "strong", "--protection-option", "reach=1.5"),
+        "trap2": ("--lambda", 0.2, "--s-max", 1.5),
+    }.items():
+        succeed(own, "train", "--data", data, "--output", tmp_path / name, *SHORT, *options)
+        record = files.read_json(tmp_path / name / "update.json")
+        assert record["protection"] == name
+        assert record["objective"]["lambda"] == 0.2
+        assert record["objective"]["s_max"] == 1.5
+    refused = run(
+        own,
+        "train",
+        "--data",
+        data,
+        "--output",
+        tmp_path / "x",
+        *options[:2],
+        "--protection",
+        "strong",
+        "--protection-option",
+        "reach=99",
+    )
+    assert refused.exit_code == 1
+    assert "reach = 99.0: must be a number in (1, 9]" in refused.output
+    one, other = (tmp_path / n / "adapter_model.safetensors" for n in ("strong", "trap2"))
+    assert files.tensors_sha256(one) == files.tensors_sha256(other)
 
 
 def test_a_trained_checkpoint_scores_as_recorded(own, tmp_path):
