@@ -245,7 +245,7 @@ def named_files(suite: dict[str, Any]) -> None:
     files = Files(lambda _: suite, {"suite": "mine", "seed": 0, "checkpoints": "train"})
     results = Results(files)
     whole = SimpleNamespace(suite="mine", manifest="manifest_all")
-    asked = [(of, whole) for of in (results.everything, files.cells, files.trap2_records)]
+    asked = [(of, whole) for of in (results.everything, files.cells)]
     for of, numbers in ((files.table, paper.TABLES), (files.figure, paper.FIGURES)):
         asked += [(of, SimpleNamespace(suite="mine", number=str(n))) for n in numbers]
     for of, job in asked:
