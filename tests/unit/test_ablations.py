@@ -1,26 +1,46 @@
 """Sweeps of one setting: what they train, what they are called, and their tables by hand."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
+from trap2.protection.settings import Trap2Settings
 from trap2.report.figures.ablation import ablation_rows
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.ablations import SETTINGS, ablated_tasks, is_own, variants
 from trap2.suites.load import load_suite
+from trap2.suites.settings import (
+    Ablations,
+    Backbone,
+    Data,
+    Figures,
+    Merging,
+    ReleaseFormat,
+    Suite,
+    Swept,
+)
+from trap2.updates.settings import AdapterSettings
 
-SUITE = {
-    "figures": {"task": "digits", "backbone": "V"},
-    "ablations": {
-        "lambda": 0.05,
-        "settings": {
-            "lambda": [0.01, 0.1],
-            "weighting": ["1/s", "1/sqrt(s)", "1"],
-            "range": [[0.05, 2.0], [0.5, 1.5]],
-            "delta": [0.05],
-            "rank": [4, 16],
-            "adapter": ["LoRA", "rsLoRA", "DoRA"],
-        },
-    },
-}
+SUITE = Suite(
+    description="",
+    data=Data("demo"),
+    tasks=("digits", "a", "b"),
+    backbones={"V": Backbone("ViT-B-32", 224)},
+    release_formats={"lora": ReleaseFormat((0.1,))},
+    trap2=Trap2Settings(delta=0.1),
+    merging=Merging({"TA": ("Full",)}),
+    figures=Figures("digits", "V"),
+    ablations=Ablations(
+        settings=Swept(
+            lambda_=(0.01, 0.1),
+            weighting=("1/s", "1/sqrt(s)", "1"),
+            range=((0.05, 2.0), (0.5, 1.5)),
+            delta=(0.05,),
+            rank=(4, 16),
+            adapter=("LoRA", "rsLoRA", "DoRA"),
+        )
+    ),
+)
 
 
 def test_every_variant_changes_one_setting():
@@ -35,17 +55,15 @@ def test_every_variant_changes_one_setting():
     }
     assert [v.lambda_ for v in found["lambda"].values()] == [0.01, 0.1]
     assert {v.lambda_ for s in SETTINGS if s != "lambda" for v in found[s].values()} == {0.05}
-    assert found["range"]["0.5-1.5"].trap2 == {"s_min": 0.5, "s_max": 1.5}
-    assert found["rank"]["4"].adapter == {"rank": 4, "alpha": 4}
-    assert found["adapter"]["rslora"].adapter == {"rslora": True, "dora": False}
+    assert found["range"]["0.5-1.5"].trap2 == Trap2Settings(delta=0.1, s_min=0.5, s_max=1.5)
+    assert found["rank"]["4"].adapter == AdapterSettings(rank=4, alpha=4)
+    assert found["adapter"]["rslora"].adapter == AdapterSettings(rslora=True)
     assert found["weighting"]["1-over-s"].label == "1/s"
 
 
-def test_the_suites_own_settings_are_found_among_the_variants():
-    suite = SUITE | {
-        "trap2": {"weighting": "1/s", "s_min": 0.05, "s_max": 2.0, "delta": 0.1, "tolerance": 3},
-        "release_formats": {"lora": {"adapter": {"rank": 16, "alpha": 16}}},
-    }
+@pytest.mark.parametrize("adapter", [None, AdapterSettings()])
+def test_the_suites_own_settings_are_found_among_the_variants(adapter):
+    suite = replace(SUITE, release_formats={"lora": ReleaseFormat((0.1,), adapter=adapter)})
     own = {
         (setting, value)
         for setting in SETTINGS
@@ -64,9 +82,9 @@ def test_the_suites_own_settings_are_found_among_the_variants():
 
 def test_tasks_are_the_figures_unless_named():
     assert ablated_tasks(SUITE) == ["digits"]
-    named = SUITE | {"ablations": SUITE["ablations"] | {"tasks": ["a", "b"]}}
+    named = replace(SUITE, ablations=replace(SUITE.ablations, tasks=("a", "b")))
     assert ablated_tasks(named) == ["a", "b"]
-    assert variants(SUITE | {"ablations": {"lambda": 1, "settings": {}}}, "rank") == {}
+    assert variants(replace(SUITE, ablations=Ablations()), "rank") == {}
 
 
 @pytest.mark.parametrize(

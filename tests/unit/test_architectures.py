@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from trap2.runtime import files
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.backbones import check_backbones
 from trap2.suites.load import load_suite
+from trap2.suites.settings import Backbone, Suite
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
 VIT: dict[str, Any] = {
@@ -40,6 +42,12 @@ TIMM: dict[str, Any] = {
     "timm_model_name": "convnext_tiny",
     "timm_model_args": CONVNEXT_ARGS,
 }
+
+
+def suite_with(architecture: Any) -> Suite:
+    """The demo with one other backbone."""
+    demo = load_suite("demo", SUITES)
+    return replace(demo, backbones={"mine": Backbone(architecture, 32)})
 
 
 def changed(**paths: Any) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def test_what_cannot_be_built_is_named_with_its_setting(architecture: Any, messa
 def test_what_only_building_shows_is_found_without_memory_for_it(
     architecture: Any, message: str, tmp_path: Path
 ) -> None:
-    suite = {"backbones": {"mine": {"architecture": architecture}}}
+    suite = suite_with(architecture)
     with pytest.raises(ConfigurationError, match=rf"backbones.mine.architecture: .*{message}"):
         check_backbones("mine", suite, tmp_path / "verdicts.json")
     assert not (tmp_path / "verdicts.json").exists()
@@ -176,10 +184,10 @@ def test_a_verdict_is_kept_by_the_architecture(
     )
     verdicts = tmp_path / "trap2" / "verdicts.json"
     for architecture in (VIT, VIT, changed(embed_dim=13), VIT, changed(embed_dim=13)):
-        check_backbones("mine", {"backbones": {"mine": {"architecture": architecture}}}, verdicts)
+        check_backbones("mine", suite_with(architecture), verdicts)
     assert built == [VIT, changed(embed_dim=13)]
     verdicts.write_text("{", "utf-8")
-    check_backbones("mine", {"backbones": {"mine": {"architecture": VIT}}}, verdicts)
+    check_backbones("mine", suite_with(VIT), verdicts)
     assert len(built) == 3
 
 

@@ -262,7 +262,7 @@ def test_the_profile_knows_every_rule_that_computes_on_a_device_and_small_rules_
     for file in (PROJECT / "workflow/rules").glob("*.smk"):
         texts = re.split(r"^rule ", file.read_text("utf-8"), flags=re.M)[1:]
         rules |= {text.partition(":")[0]: text for text in texts}
-    with_device = {rule for rule, text in rules.items() if 'device=config["device"]' in text}
+    with_device = {rule for rule, text in rules.items() if "device=configuration.device" in text}
     assert {"build_head", "finetune_protected", "merge_updates"} <= with_device
     for rule in with_device:
         assert f'\n  {rule}: "?for_gpu(' in profile, rule

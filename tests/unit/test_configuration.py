@@ -13,6 +13,7 @@ from trap2.models.layers import family
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.checks import check_merging
 from trap2.suites.load import check_config, load_suite, suites_from
+from trap2.suites.settings import Suite
 from trap2.suites.suite import lambda_text, lambdas_of, protections_of
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
@@ -28,7 +29,7 @@ def paper() -> dict:
     return yaml.safe_load((SUITES / "paper.yaml").read_text("utf-8"))
 
 
-def load(tmp_path: Path, suite: object) -> dict:
+def load(tmp_path: Path, suite: object) -> Suite:
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(suite, sort_keys=False), "utf-8")
     return load_suite("mine", tmp_path)
 
@@ -53,8 +54,8 @@ def test_defaults_are_filled_in(tmp_path, suite):
     del suite["trap2"]["delta"]
     del suite["release_formats"]["lora"]["task_lambdas"]
     loaded = load(tmp_path, suite)
-    assert loaded["trap2"]["delta"] == 0.05
-    assert loaded["release_formats"]["lora"]["task_lambdas"] == {}
+    assert loaded.trap2.delta == 0.05
+    assert loaded.release_formats["lora"].task_lambdas == {}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 
 
 def test_the_workflow_configuration():
-    assert check_config({"suite": "demo"}, SUITES)["seed"] == 0
+    assert check_config({"suite": "demo"}, SUITES).seed == 0
     with pytest.raises(ConfigurationError, match=r"'dmo' is not a file of config/suites.*'demo'"):
         check_config({"suite": "dmo"}, SUITES)
     with pytest.raises(ConfigurationError, match="device: 'gpu' is not allowed"):
@@ -180,7 +181,7 @@ def test_a_backbone_of_an_unknown_family_is_named(tmp_path, suite):
 
 def test_a_release_is_of_all_backbones_by_default(tmp_path, suite):
     del suite["release_formats"]["lora"]["backbones"]
-    assert load(tmp_path, suite)["release_formats"]["lora"]["backbones"] == list(suite["backbones"])
+    assert load(tmp_path, suite).backbones_in("lora") == tuple(suite["backbones"])
 
 
 @pytest.mark.parametrize(
@@ -204,10 +205,10 @@ def test_a_post_hoc_defense_must_apply_somewhere(tmp_path, suite, architecture, 
 
 @pytest.mark.parametrize("name", [path.stem for path in SUITES.glob("*.yaml")])
 def test_the_family_of_a_backbone_is_that_of_its_tower(name):
-    for backbone in load_suite(name, SUITES)["backbones"].values():
+    for backbone in load_suite(name, SUITES).backbones.values():
         with torch.device("meta"):
-            tower = vision_tower(build_clip(backbone["architecture"]))
-        assert family_of(backbone["architecture"]) == family(tower)
+            tower = vision_tower(build_clip(backbone.architecture))
+        assert family_of(backbone.architecture) == family(tower)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_mistakes_with_real_data_and_models_are_explained(tmp_path, paper, path,
 def test_a_method_with_data_may_have_all_its_options_at_their_defaults(tmp_path, suite):
     methods = {"RegMean": {}, "AdaMerging-task": {"iterations": 20}, "AdaMerging-layer": {}}
     made = load(tmp_path, changed(suite, "merging.data", {"methods": methods}))
-    assert made["merging"]["data"]["methods"] == methods
+    assert made.merging.data.methods == methods
     with pytest.raises(ConfigurationError, match=r"merging.data.methods has 0 entries; it needs"):
         load(tmp_path, changed(suite, "merging.data", {"methods": {}}))
 

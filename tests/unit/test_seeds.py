@@ -54,7 +54,7 @@ def test_tables_that_do_not_match_are_an_error():
 def test_the_command_lines_texts_are_numbers(tmp_path):
     (tmp_path / "demo.yaml").write_text("data: {source: demo}")
     found = check_config({"suite": "demo", "seeds": ["0", 1, "12"]}, tmp_path)
-    assert found["seeds"] == [0, 1, 12]
+    assert found.seeds == (0, 1, 12)
     for wrong in (["a", 1], [1], [1, 1], [-1, 2]):
         with pytest.raises(ConfigurationError, match="seeds"):
             check_config({"suite": "demo", "seeds": wrong}, tmp_path)

@@ -113,7 +113,7 @@ def numbers(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [place for key, item in items for place in numbers(item, (*path, key))]
 
 
-COMPLETE = plain(read(Suite, load_suite("demo", SUITES)))
+COMPLETE = plain(load_suite("demo", SUITES))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, -1], ids=str)

@@ -29,7 +29,7 @@ def folder(tmp_path) -> Path:
 def test_strange_files_are_no_suites(folder):
     assert suite_names(folder) == ["smoke"]
     assert suites_from("demo", folder) == ["smoke"]
-    assert check_config({"suite": "smoke"}, folder)["suite"] == "smoke"
+    assert check_config({"suite": "smoke"}, folder).suite == "smoke"
 
 
 @pytest.mark.parametrize("name", ["My Suite", "Smoke2", "a" * 61, "../smoke", "._smoke", "", "é"])

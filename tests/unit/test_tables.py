@@ -1,8 +1,12 @@
 """Tables from records, with the arithmetic done by hand."""
 
+from dataclasses import replace
+
+from trap2.protection.settings import Trap2Settings
 from trap2.report.summary import summary
 from trap2.report.tables.rows import cell_rows, complete_rows, merging_rows, standalone_rows
 from trap2.suites import artifacts, paper
+from trap2.suites.settings import Backbone, Data, Figures, Merging, ReleaseFormat, Suite
 
 FACTS = {"suite": "demo", "backbone": "ViT-demo", "release_format": "lora"}
 
@@ -117,16 +121,17 @@ def test_complete_rows_have_a_column_a_protected_task():
     assert (rows[1]["a"], rows[1]["b"], rows[1]["average"]) == ("15.000", "35.500", "25.250")
 
 
-SUITE = {
-    "tasks": ["digits", "letters"],
-    "protections": ["trap2"],
-    "backbones": {
-        "V": {"architecture": {"vision_cfg": {}}},
-        "C": {"architecture": {"vision_cfg": {"timm_model_name": "convnext_tiny"}}},
-    },
-    "release_formats": {"lora": {"backbones": ["C", "V"]}},
-    "figures": {"task": "digits", "backbone": "V"},
-}
+CONVNEXT = {"vision_cfg": {"timm_model_name": "convnext_tiny"}}
+SUITE = Suite(
+    description="",
+    data=Data("demo"),
+    tasks=("digits", "letters"),
+    backbones={"V": Backbone({"vision_cfg": {}}, 32), "C": Backbone(CONVNEXT, 32)},
+    release_formats={"lora": ReleaseFormat((0.1,), backbones=("C", "V"))},
+    trap2=Trap2Settings(),
+    merging=Merging({"TA": ("Full",)}),
+    figures=Figures("digits", "V"),
+)
 
 
 def test_which_backbone_a_table_shows():
@@ -145,9 +150,9 @@ def test_why_a_table_is_missing():
     assert {n for n, reason in found.items() if reason} == {3, 4, 8, 10}
     assert "second ViT" in found[8]
     assert "whole checkpoints" in found[10]
-    unfit = SUITE | {"figures": {"task": "digits", "backbone": "W"}}
+    unfit = replace(SUITE, figures=Figures("digits", "W"))
     assert "figures.backbone = W" in artifacts.table_not_applicable("demo", unfit, 6)
-    assert "TRAP²" in artifacts.figure_not_applicable("demo", SUITE | {"protections": []})
+    assert "TRAP²" in artifacts.figure_not_applicable("demo", replace(SUITE, protections=()))
 
 
 def test_every_artifact_of_a_suite_has_a_known_name():

@@ -22,6 +22,10 @@ from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.backbones import check_backbones
+from trap2.suites.load import load_suite
+from trap2.suites.settings import Backbone
+
+SUITES = Path(__file__).parents[2] / "config" / "suites"
 
 TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
 VIT: dict[str, Any] = {
@@ -53,7 +57,8 @@ INCEPTION = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 def test_another_activation_than_the_weights_were_trained_with_is_refused(
     architecture: str, tag: str, right: str
 ) -> None:
-    suite = {"backbones": {"mine": {"architecture": architecture, "pretrained": tag}}}
+    backbone = Backbone(architecture, 224, pretrained=tag)
+    suite = replace(load_suite("demo", SUITES), backbones={"mine": backbone})
     with pytest.raises(ConfigurationError, match=rf"backbones.mine.pretrained '{tag}'.*QuickGELU"):
         check_backbones("mine", suite)
     first, *_ = tags.tag_problems(architecture, tag)

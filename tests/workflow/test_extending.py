@@ -307,7 +307,7 @@ half = objective_of("half", 0.2, {})
 losses = half.accumulate_gradient(lambda s: (s * weight - 1) ** 2, half.draw(None), 1.0)
 assert abs(float(weight.grad) - (2 * (0.3 - 1) - 0.2 * 2 * 0.5 * (0.15 - 1))) < 1e-12
 
-tower = vision_tower(build_clip(suite["backbones"]["Swin-demo"]["architecture"]))
+tower = vision_tower(build_clip(suite.backbones["Swin-demo"].architecture))
 targets = lora_targets(tower)
 assert len(targets) == 4 and len(blocks(tower)) == 2, targets
 images = torch.randn(2, 3, 32, 32)

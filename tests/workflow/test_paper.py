@@ -34,8 +34,8 @@ def test_data_and_models(jobs):
 def test_merges_and_their_cells(jobs, paper):
     suite = load_suite("paper", paper.folder / "config/suites")
     counts = {"lora": 0, "full": 0}
-    for release, settings in suite["release_formats"].items():
-        for backbone in settings["backbones"]:
+    for release in suite.release_formats:
+        for backbone in suite.backbones_in(release):
             for protection in merged_protections_of(suite, release, backbone):
                 counts[release] += 1 if protection == "unprotected" else TASKS
     assert jobs["merge_updates"] == sum(counts.values()) == 68
@@ -43,7 +43,7 @@ def test_merges_and_their_cells(jobs, paper):
         "lora": 767,
         "full": 45,
     }
-    columns = [(m, space) for m, spaces in suite["merging"]["methods"].items() for space in spaces]
+    columns = [(m, space) for m, spaces in suite.merging.methods.items() for space in spaces]
     assert len(columns) == CELLS["lora"]
     assert sum(space == "Full" for _, space in columns) == CELLS["full"]
 

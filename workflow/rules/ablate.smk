@@ -34,7 +34,7 @@ rule finetune_ablation:
         trap2=parameters.ablated_objective,
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
-        device=config["device"],
+        device=configuration.device,
         code=code.model("finetune_ablation.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task} with TRAP², {wildcards.setting} = {wildcards.value}"
@@ -70,7 +70,7 @@ rule merge_ablation:
         search=parameters.search,
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
-        device=config["device"],
+        device=configuration.device,
         code=code.task_arithmetic("merge_ablation.py"),
     message:
         "Merge the variants of {wildcards.setting} on {wildcards.backbone}"

@@ -31,7 +31,7 @@ def suite_of(name):
     if name not in _suites:
         try:
             _suites[name] = load.load_suite(
-                name, SUITES, config.get("catalogue"), config.get("protections")
+                name, SUITES, configuration.catalogue, configuration.protections
             )
             if workflow.is_main_process:
                 checks.check_merging(name, _suites[name])
@@ -42,24 +42,26 @@ def suite_of(name):
 
 
 try:
-    config = load.check_config(config, SUITES)
-    plugins.load(config["plugins"])
+    configuration = load.check_config(config, SUITES)
+    plugins.load(configuration.plugins)
 except (ConfigurationError, plugins.PluginError) as error:
     sys.exit(str(error))
-suite_of(config["suite"])
-RELEASED = config["checkpoints"] == "released"
+suite_of(configuration.suite)
+RELEASED = configuration.checkpoints == "released"
 if RELEASED:
     try:
-        reason = bundle.not_applicable(config["suite"], suite_of(config["suite"]), config["seed"])
+        reason = bundle.not_applicable(
+            configuration.suite, suite_of(configuration.suite), configuration.seed
+        )
     except FileError as error:
         sys.exit(str(error))
     if reason is not None:
         sys.exit(reason)
 
-files = Files(suite_of, config, ancient)
+files = Files(suite_of, configuration, ancient)
 results = Results(files)
-code = Codes(ROOT / "workflow" / "scripts", suite_of, config)
-parameters = Parameters(suite_of, config, catalogue.load_rows(config.get("catalogue")))
+code = Codes(ROOT / "workflow" / "scripts", suite_of, configuration)
+parameters = Parameters(suite_of, configuration, catalogue.load_rows(configuration.catalogue))
 
 
 pathvars:

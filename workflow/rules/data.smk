@@ -15,7 +15,7 @@ PREPARATION = {
 rule download_dataset:
     """Fetch a dataset's files, check them, and unpack them; files that are there are checked."""
     output:
-        source=f"{config['resources']}/datasets/{{task}}/source.json",
+        source=f"{configuration.resources}/datasets/{{task}}/source.json",
     log:
         "<logs>/download_dataset/{task}.log",
     # On the machine that Snakemake runs on: a cluster's nodes may have no network.

@@ -28,7 +28,7 @@ rule sweep_scales:
         tasks=parameters.tasks,
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
-        device=config["device"],
+        device=configuration.device,
         code=code.task_arithmetic("sweep_scales.py"),
     message:
         "Sweep the scale of the {wildcards.protection} updates on {wildcards.backbone} ({wildcards.release_format})"
@@ -61,7 +61,7 @@ rule mix_pairs:
         tasks=parameters.tasks,
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
-        device=config["device"],
+        device=configuration.device,
         code=code.model("mix_pairs.py"),
     message:
         "Mix pairs of adapters on {wildcards.backbone}, one of them {wildcards.protection}"

@@ -30,7 +30,7 @@ rule finetune_unprotected:
         training=parameters.training,
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
-        device=config["device"],
+        device=configuration.device,
         code=code.model("finetune_unprotected.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task}, unprotected ({wildcards.release_format})"
@@ -74,7 +74,7 @@ rule finetune_protected:
         options=parameters.protection_options,
         logit_scale=parameters.logit_scale,
         seed=parameters.seed,
-        device=config["device"],
+        device=configuration.device,
         code=code.protecting("finetune_protected.py"),
     message:
         "Fine-tune {wildcards.backbone} on {wildcards.task}, {wildcards.protection}, λ = {wildcards.lambda_text} ({wildcards.release_format})"

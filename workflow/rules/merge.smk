@@ -37,7 +37,7 @@ rule merge_updates:
         seed=parameters.seed,
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
-        device=config["device"],
+        device=configuration.device,
         # Of the methods' code each cell has its own in its key.
         methods=code.methods(parameters.cells),
         code=code.model("merge_updates.py"),

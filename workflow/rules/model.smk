@@ -54,7 +54,7 @@ rule fetch_base:
         "../../envs/environment.yaml"
     params:
         backbone=parameters.backbone("pretrained", "resolution", "normalisation"),
-        downloads=f"{config['resources']}/models",
+        downloads=f"{configuration.resources}/models",
         code=code.model("fetch_base.py"),
     message:
         "Fetch the base model {wildcards.backbone} ({wildcards.suite})"
@@ -81,7 +81,7 @@ rule build_head:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
-        device=config["device"],
+        device=configuration.device,
         code=code.model("build_head.py"),
     message:
         "Build the zero-shot head of {wildcards.task} for {wildcards.backbone} and score it"

@@ -52,7 +52,7 @@ rule protect_update:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
-        device=config["device"],
+        device=configuration.device,
         code=code.protecting("protect_update.py"),
     message:
         "Protect {wildcards.backbone} on {wildcards.task} by {wildcards.protection} ({wildcards.release_format})"

@@ -48,7 +48,7 @@ rule collect_manifest:
         "../../envs/environment.yaml"
     params:
         seed=parameters.seed,
-        checkpoints=config["checkpoints"],
+        checkpoints=configuration.checkpoints,
         code=code("collect_manifest.py"),
     message:
         "List the files behind the results of the {wildcards.suite} suite ({wildcards.manifest})"
@@ -59,7 +59,7 @@ rule collect_manifest:
 rule verify:
     """Recompute the SHA-256 of every file behind the results; say what does not match."""
     log:
-        f"<logs>/{config['suite']}/verify.log",
+        f"<logs>/{configuration.suite}/verify.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -80,13 +80,13 @@ rule release:
         splits=results.splits_to_release,
         reference=results.tables_to_release,
     log:
-        f"<logs>/{config['suite']}/release.log",
+        f"<logs>/{configuration.suite}/release.log",
     localrule: True
     conda:
         "../../envs/environment.yaml"
     # No output: data/ is tracked by DVC, and is an input of every other run.
     params:
-        suite=config["suite"],
+        suite=configuration.suite,
         configuration=parameters.bundle,
     message:
         "Copy the checkpoints of the configured suite into data/"

@@ -66,7 +66,7 @@ rule summarise_seeds:
     conda:
         "../../envs/environment.yaml"
     params:
-        seeds=config.get("seeds"),
+        seeds=parameters.seeds,
         code=code("summarise_seeds.py"),
     message:
         "Table {wildcards.number} of the {wildcards.suite} suite over all seeds"
@@ -144,7 +144,7 @@ rule publish:
     conda:
         "../../envs/environment.yaml"
     params:
-        suite=config["suite"],
+        suite=configuration.suite,
         code=code("publish.py"),
     message:
         "Publish {wildcards.artifact} of the configured suite under results/"

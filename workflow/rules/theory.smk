@@ -30,7 +30,7 @@ rule measure_curvature:
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
         seed=parameters.seed,
-        device=config["device"],
+        device=configuration.device,
         code=code.model("measure_curvature.py"),
     message:
         "Measure the loss's curvature along {wildcards.protection} updates on {wildcards.backbone}"

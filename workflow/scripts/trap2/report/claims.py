@@ -10,7 +10,7 @@ from typing import Literal, NotRequired, TypedDict
 from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.rows import group
 from trap2.runtime.messages import message
-from trap2.runtime.schema import ConfigurationError, checked, read_yaml
+from trap2.runtime.schema import ConfigurationError, checked_by, read_yaml
 
 Tables = Mapping[str, Rows]
 
@@ -213,7 +213,7 @@ def load_claims(path: str | Path) -> list[Claim]:
         ConfigurationError: the file is not YAML, a key is unknown, a value is not allowed, or
             two claims have one id.
     """
-    claims = checked(read_yaml(path, str(path)), "claims.schema.yaml", str(path))["claims"]
+    claims = checked_by("claims.schema.yaml", read_yaml(path, str(path)), str(path))["claims"]
     problems = list(_claim_problems(claims))
     if problems:
         raise ConfigurationError(message(str(path), problems))

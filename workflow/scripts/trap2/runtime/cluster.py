@@ -14,7 +14,7 @@ from typing import Any
 from snakemake_interface_common.exceptions import WorkflowError
 
 from trap2.runtime.messages import message
-from trap2.runtime.schema import ConfigurationError, checked, read_yaml
+from trap2.runtime.schema import ConfigurationError, checked_by, read_yaml
 
 SQUEUE = ("squeue", "--noheader", "--format=%i|%T|%u|%Z|%k")
 
@@ -64,7 +64,7 @@ def read_site(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         return {}, {}
-    found = checked(read_yaml(path, str(path)) or {}, "site.schema.yaml", str(path))
+    found = checked_by("site.schema.yaml", read_yaml(path, str(path)) or {}, str(path))
     requests = {key: dict(found.get(key) or {}) for key in ("jobs", "gpu_jobs")}
     problems = []
     for key, request in requests.items():

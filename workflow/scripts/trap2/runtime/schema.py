@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from jsonschema import Draft202012Validator, validators
@@ -18,7 +18,7 @@ from trap2.runtime import yaml_files
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.messages import describe, message
 from trap2.runtime.reading import FileError, read_bytes
-from trap2.runtime.settings import plain, read, schema_of
+from trap2.runtime.settings import Settings, read, schema_of
 from trap2.runtime.yaml_files import parse_yaml
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
@@ -47,25 +47,35 @@ def read_yaml(path: str | Path, source: str) -> Any:
         raise ConfigurationError(f"{source} is not valid YAML: {error}") from None
 
 
-def checked(content: Any, schema: str | type, source: str) -> dict[str, Any]:
-    """A file's content with the schema's defaults filled in.
+def checked(content: Any, settings: type[Settings], source: str) -> Settings:
+    """A file's content as an object of a settings class, with defaults filled in.
 
     Args:
         content: what was read.
-        schema: a settings class, or the name of a file of ``schemas/``.
+        settings: the class.
         source: the file's name, for messages.
 
     Raises:
         ConfigurationError: a key is unknown or a value is not allowed.
     """
-    if isinstance(schema, type):
-        _check(content, schema_of(schema), source)
-        filled: dict[str, Any] = plain(read(schema, content))
-        return filled
+    _check(content, schema_of(cast("type", settings)), source)
+    return read(settings, content)
+
+
+def checked_by(schema: str, content: Any, source: str) -> Any:
+    """A file's content with a schema's defaults filled in.
+
+    Args:
+        schema: the name of a file of ``schemas/``.
+        content: what was read.
+        source: the file's name, for messages.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value is not allowed.
+    """
     loaded = yaml.safe_load((SCHEMAS / schema).read_text("utf-8"))
     _check(content, loaded, source)
-    filled = _with_defaults(content, loaded, loaded)
-    return filled
+    return _with_defaults(content, loaded, loaded)
 
 
 def _check(content: Any, schema: Mapping[str, Any], source: str) -> None:

@@ -7,15 +7,13 @@ made all the same and says why it is empty; a figure has nothing to draw and end
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from trap2.merging.catalogue import data_column
 from trap2.models.families import family_of
 from trap2.suites.paper import FIGURES, TABLES, Figure, Table
-
-Suite = Mapping[str, Any]
+from trap2.suites.settings import Suite
 
 
 @dataclass(frozen=True)
@@ -177,10 +175,8 @@ def unknown_name(name: str) -> str | None:
 def table_backbones(suite: Suite, number: int) -> list[str]:
     """The backbones of a table, in the suite's order; none if the table does not apply."""
     table = TABLES[number]
-    release_format = suite["release_formats"].get(table.release_format)
-    if release_format is None:
-        return []
-    found = [name for name in release_format["backbones"] if _fits(suite, name, table.family)]
+    trained = suite.backbones_in(table.release_format)
+    found = [name for name in trained if _fits(suite, name, table.family)]
     return found if table.position is None else found[table.position :][:1]
 
 
@@ -193,7 +189,7 @@ def table_not_applicable(name: str, suite: Suite, number: int) -> str | None:
         number: the paper's number of the table, a key of :data:`TABLES`.
     """
     table = TABLES[number]
-    if table.release_format not in suite["release_formats"]:
+    if table.release_format not in suite.release_formats:
         return (
             f"Table {number} shows {_SHOWN[table.release_format]}, and the suite '{name}' trains "
             "none"
@@ -222,32 +218,32 @@ def figure_not_applicable(name: str, suite: Suite) -> str | None:
 
     All figures show TRAP² adapters of one backbone.
     """
-    backbone = suite["figures"]["backbone"]
-    if "lora" not in suite["release_formats"]:
+    backbone = suite.figures.backbone
+    if "lora" not in suite.release_formats:
         return (
             f"the figures show adapters (release_formats.lora), and the suite '{name}' trains none"
         )
-    if backbone not in suite["release_formats"]["lora"]["backbones"]:
+    if backbone not in suite.backbones_in("lora"):
         return (
             f"the figures show adapters on figures.backbone = {backbone}, and the suite '{name}' "
             "trains none there; add it to release_formats.lora.backbones or name another"
         )
-    if "trap2" not in suite["protections"]:
+    if "trap2" not in suite.protections:
         return f"the figures show TRAP², which is none of the protections of '{name}'"
     return None
 
 
 def data_columns(suite: Suite) -> list[str]:
     """The columns of Table 5."""
-    data = suite["merging"]["data"]
-    return [data_column(m, sampling) for m in data["methods"] for sampling in data["samplings"]]
+    data = suite.merging.data
+    return [data_column(m, sampling) for m in data.methods for sampling in data.samplings]
 
 
 def figure_settings(suite: Suite, number: int) -> dict[str, object]:
     """What a figure must know of a suite, and nothing that it need not."""
     known: dict[str, Callable[[], object]] = {
-        "task": lambda: suite["figures"]["task"],
-        "tasks": lambda: suite["tasks"],
+        "task": lambda: suite.figures.task,
+        "tasks": lambda: list(suite.tasks),
         "pair": lambda: figure_pair(suite),
         "cells": lambda: data_columns(suite),
     }
@@ -256,9 +252,9 @@ def figure_settings(suite: Suite, number: int) -> dict[str, object]:
 
 def figure_pair(suite: Suite) -> tuple[str, str]:
     """The two tasks of Figure 3: the protected one (figures.task) and the first other one."""
-    protected = suite["figures"]["task"]
-    return protected, next(task for task in suite["tasks"] if task != protected)
+    protected = suite.figures.task
+    return protected, next(task for task in suite.tasks if task != protected)
 
 
 def _fits(suite: Suite, backbone: str, family: str) -> bool:
-    return not family or family_of(suite["backbones"][backbone]["architecture"]) == family
+    return not family or family_of(suite.backbones[backbone].architecture) == family

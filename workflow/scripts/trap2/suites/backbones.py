@@ -8,19 +8,19 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from trap2.models.clip.architectures import ArchitectureError
 from trap2.models.clip.tags import tag_problems
 from trap2.runtime import code_digest, files
 from trap2.runtime.messages import message
 from trap2.runtime.schema import ConfigurationError
+from trap2.suites.settings import Suite
 
 VERDICTS = Path(".snakemake") / "trap2" / "architectures.json"
 """Digests of the architectures that were seen to be buildable, beside Snakemake's own notes."""
 
 
-def check_backbones(name: str, suite: Mapping[str, Any], verdicts: Path = VERDICTS) -> None:
+def check_backbones(name: str, suite: Suite, verdicts: Path = VERDICTS) -> None:
     """Check that tags fit their architectures, and build what is written out, without memory.
 
     Names that open_clip ships are known to be buildable.
@@ -34,9 +34,9 @@ def check_backbones(name: str, suite: Mapping[str, Any], verdicts: Path = VERDIC
         raise ConfigurationError(message(f"config/suites/{name}.yaml", problems))
 
 
-def _problems(suite: Mapping[str, Any], verdicts: Path) -> Iterator[str]:
-    for name, backbone in suite["backbones"].items():
-        architecture, pretrained = backbone["architecture"], backbone.get("pretrained", "")
+def _problems(suite: Suite, verdicts: Path) -> Iterator[str]:
+    for name, backbone in suite.backbones.items():
+        architecture, pretrained = backbone.architecture, backbone.pretrained
         if not isinstance(architecture, str):
             if reason := _unbuildable(architecture, verdicts):
                 yield f"backbones.{name}.architecture: {reason}"
@@ -45,7 +45,7 @@ def _problems(suite: Mapping[str, Any], verdicts: Path) -> Iterator[str]:
                 yield f"backbones.{name}.{problem}"
 
 
-def _unbuildable(architecture: Mapping[str, Any], verdicts: Path) -> str | None:
+def _unbuildable(architecture: Mapping[str, object], verdicts: Path) -> str | None:
     digest = _digest(architecture)
     known = _read(verdicts)
     if digest in known:
@@ -61,7 +61,7 @@ def _unbuildable(architecture: Mapping[str, Any], verdicts: Path) -> str | None:
     return None
 
 
-def _digest(architecture: Mapping[str, Any]) -> str:
+def _digest(architecture: Mapping[str, object]) -> str:
     """Of the architecture and of all that decides on it."""
     judge = Path(__file__).parents[1] / "models" / "clip" / "buildable.py"
     versions = [version(package) for package in ("open_clip_torch", "timm", "torch")]

@@ -17,8 +17,10 @@ from typing import Any
 
 from trap2.runtime import files
 from trap2.runtime.provenance import BUNDLE, MANIFEST, manifest_path
+from trap2.runtime.settings import plain
 from trap2.runtime.versions import versions
 from trap2.suites.model_card import model_card
+from trap2.suites.settings import Suite
 
 CARD = "README.md"
 
@@ -87,9 +89,9 @@ def digest(suite: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def not_applicable(name: str, suite: Mapping[str, Any], seed: int) -> str | None:
+def not_applicable(name: str, configured: Suite, seed: int) -> str | None:
     """Why a suite as configured now cannot use its released checkpoints, or ``None``."""
-    released = read_manifest(name)["configuration"]
+    released, suite = read_manifest(name)["configuration"], plain(configured)
     was = {"seed": released["seed"]} | {key: released["suite"][key] for key in BINDING}
     now = {"seed": seed} | {key: suite[key] for key in BINDING}
     for key in was:
@@ -118,7 +120,7 @@ def stage(
     checkpoints: Iterable[str],
     splits: Iterable[str],
     reference: Iterable[str],
-    configuration: Mapping[str, Any],
+    configuration: Mapping[str, object],
 ) -> list[str]:
     """Copy a suite's checkpoints and what belongs to them into the bundle.
 
@@ -134,7 +136,7 @@ def stage(
         The files of the bundle, relative to ``data/``.
     """
     staged: dict[str, bytes] = {}
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, object] = {}
     for path in checkpoints:
         staged[released_name(path)] = Path(path).read_bytes()
     for name in [name for name in staged if name.endswith("update.json")]:

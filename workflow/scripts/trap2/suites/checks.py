@@ -9,7 +9,6 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from trap2.data.catalogue import load_catalogue
 from trap2.data.readers import READERS
@@ -27,18 +26,19 @@ from trap2.protection.settings import range_problem
 from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
+from trap2.suites.settings import Config, Suite
 from trap2.training.settings import Optimisation
 
 
-def check_merging(name: str, suite: Mapping[str, Any]) -> None:
+def check_merging(name: str, suite: Suite) -> None:
     """Check the merging methods, their spaces and options against the registry of methods.
 
     Raises:
         ConfigurationError: an unknown method, space or option, or an option out of its range.
     """
-    merging = suite["merging"]
+    merging = suite.merging
     problems = []
-    for method, spaces in merging["methods"].items():
+    for method, spaces in merging.methods.items():
         if method not in METHODS or METHODS[method].needs != "nothing":
             known = sorted(data_free_methods())
             problems.append(choice("merging.methods", method, known, "a merging method"))
@@ -51,13 +51,13 @@ def check_merging(name: str, suite: Mapping[str, Any]) -> None:
                         f"merging.methods.{method}", space, allowed, f"a merge space of {method}"
                     )
                 )
-    for method, options in merging["options"].items():
-        if method not in merging["methods"]:
-            known = sorted(merging["methods"])
+    for method, options in merging.options.items():
+        if method not in merging.methods:
+            known = sorted(merging.methods)
             problems.append(choice("merging.options", method, known, "a method of this suite"))
         elif method in METHODS:
             problems += _option_problems("merging.options", method, options)
-    for method, options in merging["data"]["methods"].items():
+    for method, options in merging.data.methods.items():
         if method not in data_methods():
             what = "a merging method that sees a sample"
             problems.append(choice("merging.data.methods", method, data_methods(), what))
@@ -75,18 +75,18 @@ def _option_problems(key: str, method: str, options: Mapping[str, object]) -> li
     return []
 
 
-def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    archives = config.get("archives")
+def _download_problems(config: Config) -> Iterator[str]:
+    archives = config.archives
     if archives is not None and not os.path.isdir(archives):
         yield f"archives is '{archives}'; there is no such folder. Make it, or remove the key"
-    if archives is not None and "mirror" in config:
+    if archives is not None and config.mirror is not None:
         yield "archives and mirror are both set, and only one can serve. Remove one of them"
     try:
-        known = load_catalogue(config.get("catalogue"))
+        known = load_catalogue(config.catalogue)
     except ValueError as error:
         yield f"catalogue: {error}"
         return
-    for task, source in config["sources"].items():
+    for task, source in config.sources.items():
         if task not in known:
             yield choice("sources", task, sorted(known), "a dataset of the catalogue")
         elif source not in known[task].sources:
@@ -94,8 +94,8 @@ def _download_problems(config: Mapping[str, Any]) -> Iterator[str]:
             yield choice(f"sources.{task}", source, allowed, f"a source of {task}")
 
 
-def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
-    if suite["data"]["source"] == "demo":
+def _suite_problems(suite: Suite, catalogue: str | Path | None) -> Iterator[str]:
+    if suite.data.source == "demo":
         yield from _demo_problems(suite)
     else:
         yield from _catalogue_problems(suite, catalogue)
@@ -103,73 +103,73 @@ def _suite_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> I
     yield from _release_problems(suite)
     yield from _protection_problems(suite)
     yield from _protection_option_problems(suite)
-    trap2 = suite["trap2"]
-    problem = range_problem(trap2["s_min"], trap2["s_max"], trap2["delta"], "trap2.")
+    trap2 = suite.trap2
+    problem = range_problem(trap2.s_min, trap2.s_max, trap2.delta, "trap2.")
     if problem is not None:
         yield problem
-    search = suite["merging"]["search"]
-    problem = grid_problem(search["step"], search["maximum"], "merging.search.")
+    search = suite.merging.search
+    problem = grid_problem(search.step, search.maximum, "merging.search.")
     if problem is not None:
         yield problem
     yield from _ablation_problems(suite)
-    figures = suite["figures"]
-    if figures["task"] not in suite["tasks"]:
-        yield choice("figures.task", figures["task"], suite["tasks"], "a task of this suite")
-    if figures["backbone"] not in suite["backbones"]:
-        known = list(suite["backbones"])
-        yield choice("figures.backbone", figures["backbone"], known, "a backbone of this suite")
+    figures = suite.figures
+    if figures.task not in suite.tasks:
+        yield choice("figures.task", figures.task, list(suite.tasks), "a task of this suite")
+    if figures.backbone not in suite.backbones:
+        known = list(suite.backbones)
+        yield choice("figures.backbone", figures.backbone, known, "a backbone of this suite")
 
 
-def _ablation_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _ablation_problems(suite: Suite) -> Iterator[str]:
     """Every variant must be an objective that can be trained."""
-    settings, trap2 = suite["ablations"], suite["trap2"]
-    for task in settings.get("tasks", []):
-        if task not in suite["tasks"]:
-            yield choice("ablations.tasks", task, suite["tasks"], "a task of this suite")
-    for low, high in settings["settings"].get("range", []):
-        if range_problem(low, high, trap2["delta"]):
+    settings, trap2 = suite.ablations, suite.trap2
+    for task in settings.tasks or ():
+        if task not in suite.tasks:
+            yield choice("ablations.tasks", task, list(suite.tasks), "a task of this suite")
+    for low, high in settings.settings.range or ():
+        if range_problem(low, high, trap2.delta):
             yield (
                 f"ablations.settings.range has [{low}, {high}]; it must reach below 1 - "
-                f"trap2.delta = {1 - trap2['delta']:g} and above 1 + trap2.delta = "
-                f"{1 + trap2['delta']:g}"
+                f"trap2.delta = {1 - trap2.delta:g} and above 1 + trap2.delta = "
+                f"{1 + trap2.delta:g}"
             )
-    for delta in settings["settings"].get("delta", []):
-        if range_problem(trap2["s_min"], trap2["s_max"], delta):
+    for delta in settings.settings.delta or ():
+        if range_problem(trap2.s_min, trap2.s_max, delta):
             yield (
                 f"ablations.settings.delta has {delta}; 1 - δ and 1 + δ must lie between "
-                f"trap2.s_min = {trap2['s_min']} and trap2.s_max = {trap2['s_max']}"
+                f"trap2.s_min = {trap2.s_min} and trap2.s_max = {trap2.s_max}"
             )
 
 
-def _demo_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _demo_problems(suite: Suite) -> Iterator[str]:
     from trap2.data.demo.tasks import TASKS
 
-    for task in suite["tasks"]:
+    for task in suite.tasks:
         if task not in TASKS:
             yield choice("tasks", task, sorted(TASKS), "a task of the demo")
     for key in ("train", "val", "test"):
-        if key not in suite["data"]:
+        if getattr(suite.data, key) is None:
             yield f"data.{key} is missing; give the number of images a task"
-    for name, backbone in suite["backbones"].items():
-        if "pretraining" not in backbone:
+    for name, backbone in suite.backbones.items():
+        if backbone.pretraining is None:
             yield f"backbones.{name}.pretraining is missing; give its images and steps"
-        if "pretrained" in backbone:
+        if backbone.pretrained is not None:
             yield (
-                f"backbones.{name}.pretrained is '{backbone['pretrained']}'; the demo pretrains "
+                f"backbones.{name}.pretrained is '{backbone.pretrained}'; the demo pretrains "
                 "its own base model. Remove the key"
             )
-        if "normalisation" in backbone:
+        if backbone.normalisation is not None:
             yield (
                 f"backbones.{name}.normalisation is set; the demo's base takes its images as CLIP "
                 "does. Remove the key"
             )
-    if "cars_train" in suite["data"]:
+    if suite.data.cars_train is not None:
         yield "data.cars_train is set; the demo has no Cars. Remove the key"
 
 
-def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) -> Iterator[str]:
+def _catalogue_problems(suite: Suite, catalogue: str | Path | None) -> Iterator[str]:
     known = load_catalogue(catalogue)
-    for task in suite["tasks"]:
+    for task in suite.tasks:
         if task not in known:
             yield choice("tasks", task, sorted(known), "a dataset of the catalogue")
             continue
@@ -178,13 +178,13 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
                 where = f"catalogue: {task}.sources.{source.name}.reader"
                 yield choice(where, source.reader, list(READERS), "a reader (plugins add some)")
     for key in ("train", "val", "test"):
-        if key in suite["data"]:
+        if getattr(suite.data, key) is not None:
             yield f"data.{key} is set; a real dataset's own split decides. Remove the key"
-    for name, backbone in suite["backbones"].items():
+    for name, backbone in suite.backbones.items():
         where = f"backbones.{name}"
-        if "pretraining" in backbone:
+        if backbone.pretraining is not None:
             yield f"{where}.pretraining is set; only the demo pretrains. Remove the key"
-        pretrained = backbone.get("pretrained")
+        pretrained = backbone.pretrained
         if pretrained is None:
             yield (
                 f"{where}.pretrained is missing; give a tag that open_clip lists for the "
@@ -197,22 +197,22 @@ def _catalogue_problems(suite: Mapping[str, Any], catalogue: str | Path | None) 
                 f"{where}.pretrained is '{pretrained}', a file that is no .safetensors; pickles "
                 "are never read. Convert it"
             )
-        elif "normalisation" in backbone and not pretrained.endswith(".safetensors"):
+        elif backbone.normalisation is not None and not pretrained.endswith(".safetensors"):
             yield (
                 f"{where}.normalisation is set, and the tag '{pretrained}' has its own, which is "
                 "followed. Remove the key"
             )
-        elif isinstance(backbone["architecture"], Mapping) and "." not in pretrained:
+        elif isinstance(backbone.architecture, Mapping) and "." not in pretrained:
             yield (
                 f"{where}.pretrained is '{pretrained}'; an architecture that is written out has "
                 "no tags. Give a local .safetensors file"
             )
 
 
-def _backbone_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _backbone_problems(suite: Suite) -> Iterator[str]:
     """A backbone is of a known family and takes images of the size that its architecture has."""
-    for name, backbone in suite["backbones"].items():
-        where, architecture = f"backbones.{name}", backbone["architecture"]
+    for name, backbone in suite.backbones.items():
+        where, architecture = f"backbones.{name}", backbone.architecture
         if isinstance(architecture, str) and architecture not in shipped():
             what = "a model of open_clip"
             close = difflib.get_close_matches(architecture, shipped(), n=4, cutoff=0.3)
@@ -223,49 +223,51 @@ def _backbone_problems(suite: Mapping[str, Any]) -> Iterator[str]:
         except ArchitectureError as error:
             yield f"{where}.architecture: {error}"
             continue
-        if size != backbone["resolution"]:
+        if size != backbone.resolution:
             yield (
-                f"{where}.resolution is {backbone['resolution']}; the architecture's "
+                f"{where}.resolution is {backbone.resolution}; the architecture's "
                 f"images are {size} pixels wide. Set resolution to {size}"
             )
 
 
-def _release_problems(suite: Mapping[str, Any]) -> Iterator[str]:
-    for release_format, settings in suite["release_formats"].items():
+def _release_problems(suite: Suite) -> Iterator[str]:
+    for release_format, settings in suite.release_formats.items():
         where = f"release_formats.{release_format}"
-        for backbone in settings["backbones"]:
-            if backbone not in suite["backbones"]:
-                known = list(suite["backbones"])
+        for backbone in suite.backbones_in(release_format):
+            if backbone not in suite.backbones:
+                known = list(suite.backbones)
                 yield choice(f"{where}.backbones", backbone, known, "a backbone of this suite")
-        for task in settings["task_lambdas"]:
-            if task not in suite["tasks"]:
-                yield choice(f"{where}.task_lambdas", task, suite["tasks"], "a task of this suite")
-        batch, micro = (settings["optimisation"][k] for k in ("batch_size", "micro_batch_size"))
+        for task in settings.task_lambdas:
+            if task not in suite.tasks:
+                yield choice(
+                    f"{where}.task_lambdas", task, list(suite.tasks), "a task of this suite"
+                )
+        batch, micro = settings.optimisation.batch_size, settings.optimisation.micro_batch_size
         # The default serves smaller batches as well: each is one forward pass.
         if micro > batch and micro != Optimisation.micro_batch_size:
             yield (
                 f"{where}.optimisation.micro_batch_size is {micro}; it must not exceed batch_size "
                 f"= {batch}"
             )
-        if release_format == "full" and "adapter" in settings:
+        if release_format == "full" and settings.adapter is not None:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
 
 
-def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _protection_problems(suite: Suite) -> Iterator[str]:
     """A post-hoc defense must apply to some update of the suite; what is merged must be made."""
-    for name in suite["merging"].get("protections", []):
+    for name in suite.merging.protections or ():
         if name not in list(PROTECTIONS):
             yield choice("merging.protections", name, list(PROTECTIONS), "a protection")
     try:
         updates = [
-            (release_format, family_of(suite["backbones"][backbone]["architecture"]))
-            for release_format, settings in suite["release_formats"].items()
-            for backbone in settings["backbones"]
-            if backbone in suite["backbones"]
+            (release_format, family_of(suite.backbones[backbone].architecture))
+            for release_format in suite.release_formats
+            for backbone in suite.backbones_in(release_format)
+            if backbone in suite.backbones
         ]
     except ValueError:
         return  # a backbone of no family, which has been said
-    for name in suite["protections"]:
+    for name in suite.protections:
         if name in PROTECTIONS:
             reasons = [
                 not_applicable(name, release_format, family) for release_format, family in updates
@@ -277,10 +279,10 @@ def _protection_problems(suite: Mapping[str, Any]) -> Iterator[str]:
             yield choice("protections", name, list(PROTECTIONS), "a protection")
 
 
-def _protection_option_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def _protection_option_problems(suite: Suite) -> Iterator[str]:
     """Options are those of a trained protection of the suite; TRAP²'s have a place of their own."""
-    trained = [name for name in suite["protections"] if name in trained_protections()]
-    for name, options in suite["protection_options"].items():
+    trained = [name for name in suite.protections if name in trained_protections()]
+    for name, options in suite.protection_options.items():
         if name == "trap2":
             yield "protection_options.trap2 is set; TRAP²'s options stand under trap2. Move them"
         elif name not in trained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.code_digest import code_digest, entry_digest
 from trap2.suites import bundle
 from trap2.suites.files import Suites, Wildcards
+from trap2.suites.settings import Config
 
 Entry = tuple[Catalogue[Any], str]
 """An entry of a catalogue by its name."""
@@ -32,7 +33,7 @@ class Codes:
         config: the workflow's checked configuration.
     """
 
-    def __init__(self, scripts: Path, suites: Suites, config: Mapping[str, Any]) -> None:
+    def __init__(self, scripts: Path, suites: Suites, config: Config) -> None:
         self.scripts = scripts
         self.suites = suites
         self.config = config
@@ -51,8 +52,8 @@ class Codes:
         """
         digests = [self._script(script) for script in scripts]
         digests += [self._of(entry) for entry in entries]
-        if self.config["checkpoints"] == "released":
-            digests.append(bundle.digest(self.config["suite"]))
+        if self.config.checkpoints == "released":
+            digests.append(bundle.digest(self.config.suite))
         return "-".join(digests)
 
     def model(self, script: str) -> Value:
@@ -73,12 +74,12 @@ class Codes:
 
     def titled(self, script: str) -> str:
         """A script that calls the configured suite's protections by their titles."""
-        names = self.suites(self.config["suite"])["protections"]
+        names = self.suites(self.config.suite).protections
         return self(script, entries=[(PROTECTIONS, name) for name in names])
 
     def _family(self, w: Wildcards) -> Entry:
-        backbone = self.suites(w.suite)["backbones"][w.backbone]
-        return FAMILIES, family_of(backbone["architecture"])
+        backbone = self.suites(w.suite).backbones[w.backbone]
+        return FAMILIES, family_of(backbone.architecture)
 
     def _of(self, entry: Entry) -> str:
         catalogue, name = entry

@@ -8,9 +8,9 @@ wildcards.  Files trained here are below ``results/``, files made from released 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from trap2.models.families import family_of
 from trap2.protection.catalogue import (
@@ -21,9 +21,9 @@ from trap2.protection.catalogue import (
 from trap2.runtime.files import FileError
 from trap2.runtime.provenance import REPRODUCED
 from trap2.suites import ablations, artifacts, bundle, paper
+from trap2.suites.settings import Config, Suite
 from trap2.suites.suite import lambdas_of, merged_protections_of, protections_of
 
-Suite = Mapping[str, Any]
 Suites = Callable[[str], Suite]
 """The checked settings of a suite, by its name; ``demo@2`` has the demo's."""
 
@@ -88,12 +88,12 @@ class Files:
     """
 
     def __init__(
-        self, suites: Suites, config: Mapping[str, Any], unchanging: Callable[[str], str] = str
+        self, suites: Suites, config: Config, unchanging: Callable[[str], str] = str
     ) -> None:
         self.suites = suites
         self.config = config
-        self.released = config["checkpoints"] == "released"
-        self.root = ROOTS[config["checkpoints"]]
+        self.released = config.checkpoints == "released"
+        self.root = ROOTS[config.checkpoints]
         self.elsewhere = ROOTS["train" if self.released else "released"]
         self.logs = "reproduced/logs" if self.released else "logs"
         self._unchanging = unchanging
@@ -102,9 +102,9 @@ class Files:
 
     def raw(self, w: Wildcards) -> list[str]:
         """The mark of a complete download; the demo needs none."""
-        if self.suites(w.suite)["data"]["source"] == "demo":
+        if self.suites(w.suite).data.source == "demo":
             return []
-        return [f"{self.config['resources']}/datasets/{w.task}/source.json"]
+        return [f"{self.config.resources}/datasets/{w.task}/source.json"]
 
     def prepared(self, *splits: str) -> FilesOf:
         """The prepared files of a job's task at its backbone's resolution."""
@@ -112,7 +112,7 @@ class Files:
 
     def all_prepared(self, *splits: str) -> FilesOf:
         """The prepared files of all tasks."""
-        return lambda w: self._prepared(w, self.suites(w.suite)["tasks"], splits)
+        return lambda w: self._prepared(w, self.suites(w.suite).tasks, splits)
 
     def model(self, w: Wildcards) -> str:
         """The base's vision tower W0."""
@@ -124,13 +124,13 @@ class Files:
 
     def heads(self, w: Wildcards) -> list[str]:
         """The zero-shot heads of all tasks of a backbone."""
-        return [self._head(w, task) for task in self.suites(w.suite)["tasks"]]
+        return [self._head(w, task) for task in self.suites(w.suite).tasks]
 
     def updates(self, protection: str | None = None) -> FilesOf:
         """The files of all tasks' updates with one protection (the job's if None)."""
         return lambda w: [
             file
-            for task in self.suites(w.suite)["tasks"]
+            for task in self.suites(w.suite).tasks
             for file in self.update(w, task, protection or w.protection)
         ]
 
@@ -138,13 +138,13 @@ class Files:
         """What a job merges: the protected task's update and the others' unprotected ones."""
         return [
             file
-            for task in self.suites(w.suite)["tasks"]
+            for task in self.suites(w.suite).tasks
             for file in self.update(w, task, w.protection if task == w.protected else "unprotected")
         ]
 
     def references(self, w: Wildcards) -> list[str]:
         """The records of all tasks' unprotected updates."""
-        tasks = self.suites(w.suite)["tasks"]
+        tasks = self.suites(w.suite).tasks
         return [self.update(w, task, "unprotected")[-1] for task in tasks]
 
     def update(self, w: Wildcards, task: str, protection: str) -> list[str]:
@@ -155,7 +155,7 @@ class Files:
 
     def to_protect(self, w: Wildcards) -> list[str]:
         """The unprotected update's files; a backbone that it cannot act on ends the run."""
-        architecture = self.suites(w.suite)["backbones"][w.backbone]["architecture"]
+        architecture = self.suites(w.suite).backbones[w.backbone].architecture
         reason = not_applicable(w.protection, w.release_format, family_of(architecture))
         if reason is not None:
             sys.exit(f"not applicable to {w.backbone}: {reason}")
@@ -196,8 +196,7 @@ class Files:
         """The backbones that a suite trains, or finds released, in a release format."""
         if self.released and release_format not in bundle.release_formats(suite):
             return []
-        settings = self.suites(suite)["release_formats"].get(release_format, {"backbones": []})
-        return settings["backbones"]
+        return list(self.suites(suite).backbones_in(release_format))
 
     def cells(self, w: Wildcards) -> list[str]:
         """The merges behind cells.csv; formats that are made on request are left out."""
@@ -209,13 +208,13 @@ class Files:
 
     def default_formats(self, suite: str) -> list[str]:
         """The release formats of a run that names none; others are made when a table needs them."""
-        formats = self.suites(suite)["release_formats"]
-        return [name for name in formats if not formats[name]["on_request"]]
+        formats = self.suites(suite).release_formats
+        return [name for name in formats if not formats[name].on_request]
 
     def trained_records(self, w: Wildcards) -> list[str]:
         """The records of a suite's adapters with trained protections, which have a λ."""
         trained = trained_protections()
-        names = [name for name in self.suites(w.suite)["protections"] if name in trained]
+        names = [name for name in self.suites(w.suite).protections if name in trained]
         return self.records(w.suite, "lora", names) if names else []
 
     def table(self, w: Wildcards) -> dict[str, list[str]]:
@@ -228,7 +227,7 @@ class Files:
             "zero_shot": lambda: [
                 self._zero_shot(w.suite, backbone, task)
                 for backbone in self.backbones(w.suite, shown.release_format)
-                for task in self.suites(w.suite)["tasks"]
+                for task in self.suites(w.suite).tasks
             ],
             "merges": lambda: self._table_merges(w),
             "pairs": lambda: [self._pairs(w.suite)],
@@ -267,7 +266,7 @@ class Files:
         """The records behind a figure, by kind; zero-shot scores of the tasks that it shows."""
         shown, suite = paper.FIGURES[int(w.number)], self.suites(w.suite)
         folder, backbone = self.figures_folder(w.suite), self._figures_backbone(w.suite)
-        tasks = [suite["figures"]["task"]] if "task" in shown.settings else suite["tasks"]
+        tasks = [suite.figures.task] if "task" in shown.settings else list(suite.tasks)
         known = {
             "sweeps": [f"{folder}/scales/{name}.json" for name in ("unprotected", "trap2")],
             "pairs": [self._pairs(w.suite)],
@@ -291,12 +290,12 @@ class Files:
 
     def replicas(self, suite: str) -> list[str]:
         """A suite's folder for each seed; the configured seed's has the suite's own name."""
-        own = self.config["seed"]
-        seeds = self.config.get("seeds", [own])
+        own = self.config.seed
+        seeds = self.config.seeds or (own,)
         return [suite if seed == own else f"{suite}@{seed}" for seed in seeds]
 
     def _prepared(self, w: Wildcards, tasks: Iterable[str], splits: Iterable[str]) -> list[str]:
-        resolution = self.suites(w.suite)["backbones"][w.backbone]["resolution"]
+        resolution = self.suites(w.suite).backbones[w.backbone].resolution
         names = [f"{split}.{kind}.npy" for split in splits for kind in ("images", "labels")]
         return [
             f"{self.root}/{w.suite}/data/{task}/{resolution}/{name}"
@@ -351,7 +350,7 @@ class Files:
 
     def _protected_tasks(self, suite: str, protection: str) -> list[str]:
         """The tasks protected in turn; nothing is protected in the unprotected merge."""
-        return ["none"] if protection == "unprotected" else self.suites(suite)["tasks"]
+        return ["none"] if protection == "unprotected" else list(self.suites(suite).tasks)
 
     def records(
         self, suite: str, release_format: str, protections: Iterable[str] | None = None
@@ -364,7 +363,7 @@ class Files:
             )
             for backbone in self.backbones(suite, release_format)
             for protection in protections or protections_of(settings, release_format, backbone)
-            for task in settings["tasks"]
+            for task in settings.tasks
         ]
 
     def _pairs(self, suite: str) -> str:
@@ -379,7 +378,7 @@ class Files:
         reason = artifacts.figure_not_applicable(suite, self.suites(suite))
         if reason is not None:
             sys.exit(f"no figures: {reason}")
-        return self.suites(suite)["figures"]["backbone"]
+        return self.suites(suite).figures.backbone
 
     def has_figures(self, suite: str) -> bool:
         """Whether a suite has what the figures show."""

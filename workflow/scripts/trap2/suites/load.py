@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError, checked, read_yaml
@@ -14,7 +13,7 @@ from trap2.suites.names import name_problems, suite_names, suite_problem
 from trap2.suites.settings import Config, Suite
 
 
-def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
+def check_config(config: Mapping[str, object], suites: Path) -> Config:
     """The workflow's configuration with defaults filled in.
 
     Args:
@@ -35,14 +34,14 @@ def check_config(config: Mapping[str, Any], suites: Path) -> dict[str, Any]:
     settings = checked(config, Config, "config/config.yaml")
     available = suite_names(suites)
     problems = list(_download_problems(settings))
-    if "seeds" in settings and settings.get("checkpoints") == "released":
+    if settings.seeds and settings.checkpoints == "released":
         problems.append(
             "seeds is set, and released checkpoints are those of one seed. Remove one of the two"
         )
-    if problem := suite_problem(settings["suite"]):
+    if problem := suite_problem(settings.suite):
         problems.append(problem)
-    elif settings["suite"] not in available:
-        problems.append(choice("suite", settings["suite"], available, "a file of config/suites"))
+    elif settings.suite not in available:
+        problems.append(choice("suite", settings.suite, available, "a file of config/suites"))
     if problems:
         raise ConfigurationError(message("config/config.yaml", problems))
     return settings
@@ -70,8 +69,8 @@ def load_suite(
     name: str,
     suites: Path,
     catalogue: str | Path | None = None,
-    protections: list[str] | None = None,
-) -> dict[str, Any]:
+    protections: Iterable[str] | None = None,
+) -> Suite:
     """One suite with defaults filled in.
 
     Args:
@@ -94,10 +93,8 @@ def load_suite(
         raise ConfigurationError(message("config/config.yaml", [problem]))
     content = read_yaml(path, source)
     if protections is not None and isinstance(content, Mapping):
-        content = {**content, "protections": protections}
+        content = {**content, "protections": list(protections)}
     suite = checked(content, Suite, source)
-    for release_format in suite["release_formats"].values():
-        release_format.setdefault("backbones", list(suite["backbones"]))
     problems = [*name_problems(suite), *_suite_problems(suite, catalogue)]
     if problems:
         raise ConfigurationError(message(source, problems))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from trap2.runtime.messages import shortened
+from trap2.suites.settings import Suite
 
 LONGEST = 60
 
@@ -36,12 +36,12 @@ def suite_problem(name: str) -> str | None:
     return _problem("suite", name, SUITE, "small letters, digits and -", RESERVED_SUITES)
 
 
-def name_problems(suite: Mapping[str, Any]) -> Iterator[str]:
+def name_problems(suite: Suite) -> Iterator[str]:
     """What is wrong with the names that a suite gives."""
     known = "letters, digits and _"
     for kind, names, pattern, signs, reserved in (
-        ("backbones", suite["backbones"], BACKBONE, f"{known} or -", RESERVED_BACKBONES),
-        ("tasks", suite["tasks"], TASK, known, RESERVED_TASKS),
+        ("backbones", suite.backbones, BACKBONE, f"{known} or -", RESERVED_BACKBONES),
+        ("tasks", suite.tasks, TASK, known, RESERVED_TASKS),
     ):
         for name in names:
             if problem := _problem(kind, name, pattern, signs, reserved):

@@ -12,9 +12,12 @@ from typing import Any
 
 from trap2.data.readers import READERS, Reader
 from trap2.models.families import family_of
+from trap2.protection.settings import Trap2Settings
 from trap2.runtime.catalogue import Catalogue
+from trap2.runtime.settings import plain
 from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import Suites, Wildcards
+from trap2.suites.settings import Config
 
 Leaf = Mapping[str, Any]
 """A part of the configuration as a job gets it."""
@@ -29,7 +32,7 @@ class Parameters:
         datasets: the catalogue's rows, by task.
     """
 
-    def __init__(self, suites: Suites, config: Leaf, datasets: Mapping[str, Leaf]) -> None:
+    def __init__(self, suites: Suites, config: Config, datasets: Mapping[str, Leaf]) -> None:
         self.suites = suites
         self.config = config
         self.datasets = datasets
@@ -37,21 +40,25 @@ class Parameters:
     def seed(self, w: Wildcards) -> int:
         """The seed of a job: that in its suite's name (demo@2), else the configured one."""
         seed = w.suite.partition("@")[2]
-        return int(seed) if seed else self.config["seed"]
+        return int(seed) if seed else self.config.seed
+
+    def seeds(self, w: Wildcards) -> list[int]:
+        """All seeds of the run, where it has several."""
+        return list(self.config.seeds or ())
 
     def tasks(self, w: Wildcards) -> list[str]:
         """The tasks of a suite."""
-        return self.suites(w.suite)["tasks"]
+        return list(self.suites(w.suite).tasks)
 
     def logit_scale(self, w: Wildcards) -> float:
         """The factor on the cosines in the training loss."""
-        return self.suites(w.suite)["logit_scale"]
+        return self.suites(w.suite).logit_scale
 
     def backbone(self, *further: str) -> Callable[[Wildcards], Leaf]:
         """The architecture of a job's backbone, and further settings of it that are set."""
 
         def of(w: Wildcards) -> Leaf:
-            settings = self.suites(w.suite)["backbones"][w.backbone]
+            settings = plain(self.suites(w.suite).backbones[w.backbone])
             return {key: settings[key] for key in ("architecture", *further) if key in settings}
 
         return of
@@ -59,22 +66,23 @@ class Parameters:
     def dataset(self, w: Wildcards) -> Leaf:
         """A dataset's row of the catalogue with the one source that is used."""
         row = self.datasets[w.task]
-        name = self.config["sources"].get(w.task, next(iter(row["sources"])))
+        name = self.config.sources.get(w.task, next(iter(row["sources"])))
         return {**row, "sources": {name: row["sources"][name]}}
 
     def sources(self, w: Wildcards) -> Leaf:
         """The source that a dataset is downloaded from."""
-        return self.dataset(w)["sources"]
+        found: Leaf = self.dataset(w)["sources"]
+        return found
 
     def data(self, w: Wildcards) -> Leaf:
         """What a task's arrays depend on besides seed and resolution."""
-        data = self.suites(w.suite)["data"]
-        if data["source"] == "demo":
-            return data
+        data = self.suites(w.suite).data
+        if data.source == "demo":
+            return _leaf(data)
         row = self.dataset(w)
         settings = {"source": "catalogue", "dataset": row}
         if row["split"].get("knots_trains_on_test"):
-            settings["cars_train"] = data.get("cars_train", "proper")
+            settings["cars_train"] = data.cars_train or "proper"
         return settings
 
     def readers(self, w: Wildcards) -> list[tuple[Catalogue[Reader], str]]:
@@ -85,7 +93,7 @@ class Parameters:
 
     def source(self, w: Wildcards) -> str:
         """Where a suite's images come from, ``demo`` or ``catalogue``."""
-        return self.suites(w.suite)["data"]["source"]
+        return self.suites(w.suite).data.source
 
     def preparation_threads(self, w: Wildcards) -> int:
         """Processors that decode images side by side; the arrays do not depend on how many."""
@@ -105,33 +113,32 @@ class Parameters:
 
     def training(self, w: Wildcards) -> Leaf:
         """How an update is trained, without the λ grid: a changed grid reruns no other training."""
-        settings = self.suites(w.suite)["release_formats"][w.release_format]
+        settings = plain(self.suites(w.suite).release_formats[w.release_format])
         return {key: settings[key] for key in ("optimisation", "adapter") if key in settings}
 
     def objective(self, w: Wildcards) -> Leaf:
         """TRAP²'s settings, without the rule that chooses λ afterwards."""
-        settings = self.suites(w.suite)["trap2"]
-        return {key: value for key, value in settings.items() if key != "tolerance"}
+        return _objective(self.suites(w.suite).trap2)
 
     def protection_options(self, w: Wildcards) -> Leaf:
         """The options of a job's trained protection."""
         if w.protection == "trap2":
             return self.objective(w)
-        return self.suites(w.suite)["protection_options"].get(w.protection, {})
+        return _leaf(self.suites(w.suite).protection_options.get(w.protection, {}))
 
     def tolerance(self, w: Wildcards) -> float:
         """The relative loss of accuracy (percent) up to which a larger λ is chosen."""
-        return self.suites(w.suite)["trap2"]["tolerance"]
+        return self.suites(w.suite).trap2.tolerance
 
     def batch_size(self, w: Wildcards) -> int:
         """Images a forward pass of an evaluation.
 
         A job without a release format has adapters, or is of all formats: the first one's count.
         """
-        formats = self.suites(w.suite)["release_formats"]
+        formats = self.suites(w.suite).release_formats
         first = "lora" if "lora" in formats else next(iter(formats))
         settings = formats[w.get("release_format", first)]
-        return settings["optimisation"]["evaluation_batch_size"]
+        return settings.optimisation.evaluation_batch_size
 
     def cells(self, w: Wildcards) -> list[tuple[str, str]]:
         """Every (method, space) or (method, sampling) of a job.
@@ -139,20 +146,20 @@ class Parameters:
         Whole checkpoints are merged in Full space only.
         """
         if w.merges == "data_merges":
-            data = self.suites(w.suite)["merging"]["data"]
-            return [(m, sampling) for m in data["methods"] for sampling in data["samplings"]]
+            data = self.suites(w.suite).merging.data
+            return [(m, sampling) for m in data.methods for sampling in data.samplings]
         return self._cells(w.suite, w.release_format)
 
     def merging(self, w: Wildcards) -> Leaf:
         """The methods' options, and the search of the coefficient or the size of the samples."""
-        data = self.suites(w.suite)["merging"]["data"]
+        merging = self.suites(w.suite).merging
         if w.merges == "data_merges":
-            return {"options": data["methods"], "samples": data["samples"]}
-        return {key: self.suites(w.suite)["merging"][key] for key in ("options", "search")}
+            return _leaf({"options": merging.data.methods, "samples": merging.data.samples})
+        return _leaf({"options": merging.options, "search": merging.search})
 
     def search(self, w: Wildcards) -> Leaf:
         """The search of the coefficient."""
-        return self.suites(w.suite)["merging"]["search"]
+        return _leaf(self.suites(w.suite).merging.search)
 
     def table(self, w: Wildcards) -> Leaf:
         """What a table must know of its suite, and nothing that it need not."""
@@ -177,12 +184,12 @@ class Parameters:
 
     def curvature_images(self, w: Wildcards) -> int:
         """Images a task on which curvatures are measured."""
-        return self.suites(w.suite)["figures"]["curvature_images"]
+        return self.suites(w.suite).figures.curvature_images
 
     def families(self, w: Wildcards) -> dict[str, str]:
         """The family of each backbone."""
-        backbones = self.suites(w.suite)["backbones"].items()
-        return {name: family_of(settings["architecture"]) for name, settings in backbones}
+        backbones = self.suites(w.suite).backbones.items()
+        return {name: family_of(settings.architecture) for name, settings in backbones}
 
     def variant(self, w: Wildcards) -> ablations.Variant:
         """The value of a sweep that a job trains; one that is not configured ends the run."""
@@ -200,13 +207,12 @@ class Parameters:
 
     def ablated_objective(self, w: Wildcards) -> Leaf:
         """The suite's objective, but for what a value of a sweep changes."""
-        return {**self.objective(w), **self.variant(w).trap2}
+        return _objective(self.variant(w).trap2)
 
     def ablated_training(self, w: Wildcards) -> Leaf:
         """The suite's training, but for what a value of a sweep changes."""
-        settings = self.suites(w.suite)["release_formats"]["lora"]
-        adapter = {**settings.get("adapter", {}), **self.variant(w).adapter}
-        return {"optimisation": settings["optimisation"], "adapter": adapter}
+        optimisation = self.suites(w.suite).release_formats["lora"].optimisation
+        return _leaf({"optimisation": optimisation, "adapter": self.variant(w).adapter})
 
     def ablated_values(self, w: Wildcards) -> list[str]:
         """The values of a sweep, once for every task that they are trained on."""
@@ -221,12 +227,22 @@ class Parameters:
 
     def bundle(self, w: Wildcards) -> Leaf:
         """The configuration that a released bundle is made with."""
-        return {"suite": self.suites(self.config["suite"]), "seed": self.config["seed"]}
+        return _leaf({"suite": self.suites(self.config.suite), "seed": self.config.seed})
 
     def _cells(self, suite: str, release_format: str) -> list[tuple[str, str]]:
         return [
             (method, space)
-            for method, spaces in self.suites(suite)["merging"]["methods"].items()
+            for method, spaces in self.suites(suite).merging.methods.items()
             for space in spaces
             if release_format == "lora" or space == "Full"
         ]
+
+
+def _leaf(settings: object) -> Leaf:
+    """Settings as Snakemake stores and compares them, and as records hold them: plain values."""
+    found: Leaf = plain(settings)
+    return found
+
+
+def _objective(settings: Trap2Settings) -> Leaf:
+    return {key: value for key, value in _leaf(settings).items() if key != "tolerance"}

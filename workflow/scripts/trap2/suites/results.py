@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trap2.suites import artifacts, paper
+from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import UPDATE_FILES, Files, Wildcards
 
 REFERENCE_TABLES = ("table1.csv", "table2.csv", "cells.csv")
@@ -24,14 +24,14 @@ class Results:
 
     def plain(self) -> list[str]:
         """What a run without a target makes of the configured suite."""
-        return artifacts.plain_names(self.files.default_formats(self.files.config["suite"]))
+        return artifacts.plain_names(self.files.default_formats(self.files.config.suite))
 
     def all(self, suite: str) -> list[str]:
         """Everything that a suite can show; from released checkpoints nothing is trained."""
         figures = self.files.has_figures(suite)
         swept = figures and not self.files.released
-        ablations = self.files.suites(suite)["ablations"]["settings"] if swept else []
-        return artifacts.all_names(figures=figures, ablations=ablations)
+        shown = ablations.swept(self.files.suites(suite)) if swept else {}
+        return artifacts.all_names(figures=figures, ablations=shown)
 
     def finished(self, w: Wildcards) -> list[str]:
         """The configured suite's artifacts of a run without a target, and their manifest."""
@@ -40,7 +40,7 @@ class Results:
     def everything(self, w: Wildcards) -> list[str]:
         """All artifacts of the configured suite, and the lists of the files behind them."""
         names = [
-            *self.all(self.files.config["suite"]),
+            *self.all(self.files.config.suite),
             "manifest.json",
             "manifest_all.json",
         ]
@@ -48,7 +48,7 @@ class Results:
 
     def pages(self, w: Wildcards) -> list[str]:
         """The report's pages of those artifacts that the configured suite has."""
-        suite = self.files.config["suite"]
+        suite = self.files.config.suite
         shown = [name for name in self.all(suite) if name in artifacts.PAGES]
         return [f"{self.files.root}/{suite}/pages/{name}.html" for name in shown]
 
@@ -74,12 +74,12 @@ class Results:
 
     def manifests(self) -> list[str]:
         """The lists of the files behind the results of the configured suite."""
-        folder = f"{self.files.root}/{self.files.replicas(self.files.config['suite'])[0]}"
+        folder = f"{self.files.root}/{self.files.replicas(self.files.config.suite)[0]}"
         return [f"{folder}/{name}" for name in artifacts.MANIFESTS]
 
     def to_publish(self, w: Wildcards) -> str:
         """What is published: tables over all seeds, everything else of the first one."""
-        suite, name = self.files.config["suite"], w.artifact
+        suite, name = self.files.config.suite, w.artifact
         if problem := artifacts.unknown_name(name):
             sys.exit(problem)
         suites = self.files.replicas(suite)
@@ -97,21 +97,15 @@ class Results:
         """What `release` copies into the bundle: bases, heads and the formats' updates."""
         if self.files.released:
             sys.exit("release copies what was trained here. Set checkpoints: train")
-        suite = self.files.config["suite"]
+        suite = self.files.config.suite
         settings = self.files.suites(suite)
-        formats = [
-            name for name in self.files.config["bundle"] if name in settings["release_formats"]
-        ]
+        formats = [name for name in self.files.config.bundle if name in settings.release_formats]
         models = [
             f"{self.files.root}/{suite}/{backbone}/{name}"
-            for backbone in settings["backbones"]
+            for backbone in settings.backbones
             for name in (
                 *("tower.safetensors", "base.json"),
-                *(
-                    f"heads/{t}.{kind}"
-                    for t in settings["tasks"]
-                    for kind in ("safetensors", "json")
-                ),
+                *(f"heads/{t}.{kind}" for t in settings.tasks for kind in ("safetensors", "json")),
             )
         ]
         updates = [
@@ -124,12 +118,12 @@ class Results:
 
     def splits_to_release(self, w: Wildcards) -> list[str]:
         """The split indices of all tasks of the configured suite, at each of its resolutions."""
-        return self._splits(self.files.config["suite"])
+        return self._splits(self.files.config.suite)
 
     def tables_to_release(self, w: Wildcards) -> list[str]:
         """The configured suite's tables that go with its checkpoints."""
         return [
-            f"{self.files.root}/{self.files.config['suite']}/{name}"
+            f"{self.files.root}/{self.files.config.suite}/{name}"
             for name in (*REFERENCE_TABLES, "manifest.json")
         ]
 
@@ -156,9 +150,9 @@ class Results:
 
     def _splits(self, suite: str) -> list[str]:
         settings = self.files.suites(suite)
-        resolutions = sorted({b["resolution"] for b in settings["backbones"].values()})
+        resolutions = sorted({b.resolution for b in settings.backbones.values()})
         return [
             f"{self.files.root}/{suite}/data/{task}/{resolution}/splits.json"
-            for task in settings["tasks"]
+            for task in settings.tasks
             for resolution in resolutions
         ]

@@ -9,12 +9,18 @@ from typing import Any
 from trap2.merging.settings import Search
 from trap2.protection.settings import WEIGHTINGS, Trap2Settings
 from trap2.runtime.settings import setting
-from trap2.suites.ablations import FORMS
 from trap2.training.settings import Optimisation
 from trap2.updates.settings import AdapterSettings
 
 FORMATS = {"lora": "LoRA adapters.", "full": "Whole checkpoints."}
 """The release formats of an update."""
+
+FORMS: dict[str, dict[str, bool]] = {
+    "LoRA": {"rslora": False, "dora": False},
+    "rsLoRA": {"rslora": True, "dora": False},
+    "DoRA": {"rslora": False, "dora": True},
+}
+"""The kinds of adapter that can be swept."""
 
 MANY = 10**7
 
@@ -248,6 +254,13 @@ class Suite:
     ablations: Ablations = setting(
         "Sweeps of one setting at a time, trained on the figures' backbone on request.", Ablations
     )
+
+    def backbones_in(self, release_format: str) -> tuple[str, ...]:
+        """The backbones trained in a release format; none where the suite has no such format."""
+        settings = self.release_formats.get(release_format)
+        if settings is None:
+            return ()
+        return settings.backbones or tuple(self.backbones)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from trap2.models.families import family_of
 from trap2.protection.catalogue import not_applicable
+from trap2.suites.settings import Suite
 
 
 def lambda_text(value: float) -> str:
@@ -14,32 +12,31 @@ def lambda_text(value: float) -> str:
     return repr(float(value))
 
 
-def lambdas_of(suite: Mapping[str, Any], release_format: str, task: str) -> list[str]:
+def lambdas_of(suite: Suite, release_format: str, task: str) -> list[str]:
     """The λ grid of one task, as path texts."""
-    settings = suite["release_formats"][release_format]
-    grid = settings["task_lambdas"].get(task, settings["lambdas"])
+    settings = suite.release_formats[release_format]
+    grid = settings.task_lambdas.get(task, settings.lambdas)
     return [lambda_text(value) for value in grid]
 
 
-def protections_of(suite: Mapping[str, Any], release_format: str, backbone: str) -> list[str]:
+def protections_of(suite: Suite, release_format: str, backbone: str) -> list[str]:
     """What a suite compares on one backbone in one release format, the unprotected update first.
 
     A post-hoc defense that does not apply there is left out, as the paper's tables do.
     """
-    family = family_of(suite["backbones"][backbone]["architecture"])
+    family = family_of(suite.backbones[backbone].architecture)
     return [
         "unprotected",
         *(
             name
-            for name in suite["protections"]
+            for name in suite.protections
             if not_applicable(name, release_format, family) is None
         ),
     ]
 
 
-def merged_protections_of(
-    suite: Mapping[str, Any], release_format: str, backbone: str
-) -> list[str]:
+def merged_protections_of(suite: Suite, release_format: str, backbone: str) -> list[str]:
     """Which of :func:`protections_of` are merged; the unprotected update always is."""
-    merged = ["unprotected", *suite["merging"].get("protections", suite["protections"])]
+    chosen = suite.merging.protections
+    merged = ["unprotected", *(suite.protections if chosen is None else chosen)]
     return [name for name in protections_of(suite, release_format, backbone) if name in merged]
