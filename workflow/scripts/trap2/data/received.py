@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trap2.data.catalogue import RemoteFile
 from trap2.data.fetching import CHUNK, ChecksumError
@@ -59,7 +58,7 @@ class Digests:
             hashed.update(chunk)
 
     def compare(
-        self, where: str | Path, file: RemoteFile, expected: Mapping[str, Any] | None
+        self, where: str | Path, file: RemoteFile, expected: Mapping[str, object] | None
     ) -> tuple[int, str]:
         """Size and SHA-256, if they are those of the catalogue and of the record.
 
@@ -86,7 +85,11 @@ class Digests:
         return self.size, found["sha256"]
 
     def _compare_unknown(
-        self, where: str | Path, file: RemoteFile, expected: Mapping[str, Any] | None, sha256: str
+        self,
+        where: str | Path,
+        file: RemoteFile,
+        expected: Mapping[str, object] | None,
+        sha256: str,
     ) -> None:
         suffix = Path(file.name).suffix.lower()
         begins = BEGINNINGS.get(suffix, (b"",))
@@ -105,7 +108,7 @@ class Digests:
 
 
 def check(
-    path: Path, file: RemoteFile, expected: Mapping[str, Any] | None = None
+    path: Path, file: RemoteFile, expected: Mapping[str, object] | None = None
 ) -> tuple[int, str]:
     """Size and SHA-256 of a file on the disk; errors as :meth:`Digests.compare`.
 

@@ -111,8 +111,8 @@ class OptionSearch:
 
 
 def search_options(
-    evaluate: Callable[[float, Mapping[str, Any]], float],
-    initial: Mapping[str, Any],
+    evaluate: Callable[[float, Mapping[str, object]], float],
+    initial: Mapping[str, object],
     grids: Mapping[str, Sequence[Any]],
     *,
     step: float,
@@ -156,7 +156,7 @@ def search_options(
 
 
 def _varying(
-    options: Mapping[str, Any], grids: Mapping[str, Sequence[Any]]
+    options: Mapping[str, object], grids: Mapping[str, Sequence[Any]]
 ) -> Iterator[tuple[str, list[Any]]]:
     """Each option's values other than the one that it has, which has been evaluated."""
     for name, choices in grids.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from trap2.runtime.catalogue import Catalogue, Entry
 from trap2.runtime.errors import Trap2Error
@@ -65,7 +64,7 @@ FAMILIES.add(
 )
 
 
-def family_of(architecture: str | Mapping[str, Any]) -> str:
+def family_of(architecture: str | Mapping[str, object]) -> str:
     """The name of a backbone's family, from its configured architecture alone.
 
     Raises:

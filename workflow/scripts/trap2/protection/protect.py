@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +33,7 @@ def protect(
     source: Path,
     folder: Path,
     key: UpdateKey,
-    backbone: Mapping[str, Any],
+    backbone: Mapping[str, object],
     logit_scale: float,
     batch_size: int,
     seed: int,

@@ -97,7 +97,7 @@ def quoted(options: str) -> str:
     return shlex.join(words)
 
 
-def refuse_impossible_requests(requests: Mapping[str, Mapping[str, Any]]) -> None:
+def refuse_impossible_requests(requests: Mapping[str, Mapping[str, object]]) -> None:
     """End a run whose jobs SLURM would not take, before anything is downloaded or submitted.
 
     Snakemake's executor is asked first, which has rules of its own and would refuse a job when its
@@ -130,7 +130,7 @@ def refuse_impossible_requests(requests: Mapping[str, Mapping[str, Any]]) -> Non
         )
 
 
-def sbatch_options(resources: Mapping[str, Any]) -> tuple[str, ...]:
+def sbatch_options(resources: Mapping[str, object]) -> tuple[str, ...]:
     """The options of sbatch for a job's resources, as Snakemake's executor chooses them."""
     given = {name: value for name, value in resources.items() if value not in (None, "", 0)}
     options = [f"{option}={given[name]}" for name, option in OPTIONS.items() if name in given]
@@ -140,7 +140,7 @@ def sbatch_options(resources: Mapping[str, Any]) -> tuple[str, ...]:
     return (*options, *shlex.split(str(given.get("slurm_extra", ""))))
 
 
-def _executor_refusals(resources: Mapping[str, Any]) -> Iterator[str]:
+def _executor_refusals(resources: Mapping[str, object]) -> Iterator[str]:
     """What Snakemake's SLURM executor would say against a job when it submits it."""
     from snakemake_executor_plugin_slurm.utils import set_gres_string
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra

@@ -87,7 +87,7 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
-def write_csv(path: str | Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(path: str | Path, columns: list[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write rows as CSV: the given columns in order, ``\\n`` line ends, missing values empty."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")

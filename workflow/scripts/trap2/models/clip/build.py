@@ -19,7 +19,7 @@ from trap2.runtime import files
 
 
 def build_clip(
-    architecture: str | Mapping[str, Any],
+    architecture: str | Mapping[str, object],
     weights: str | Path | None = None,
     normalisation: Normalisation | None = None,
 ) -> open_clip.CLIP:
@@ -143,7 +143,7 @@ def images_record(resolution: int, normalisation: Normalisation) -> dict[str, An
 
 
 def load_pretrained(
-    architecture: str | Mapping[str, Any],
+    architecture: str | Mapping[str, object],
     pretrained: str,
     cache_dir: str | Path,
     normalisation: Normalisation | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 
 
-def check_buildable(architecture: str | Mapping[str, Any]) -> None:
+def check_buildable(architecture: str | Mapping[str, object]) -> None:
     """Build the model on torch's meta device, and run an image and a text through it.
 
     Raises:

@@ -49,7 +49,7 @@ class _Captioned:
 
 
 def pretrain(
-    architecture: str | Mapping[str, Any],
+    architecture: str | Mapping[str, object],
     tasks: Sequence[str],
     *,
     resolution: int,
