@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 from trap2.runtime import files
 from trap2.runtime.messages import shortened
@@ -23,6 +23,37 @@ NAME_LIMIT = 200
 
 
 SPLIT_RULES = ("idx", "official", "per_class")
+
+
+class SplitRule(TypedDict):
+    """How a dataset is split (:mod:`trap2.data.splits`).
+
+    ``val`` and ``test`` are images of each class, of the rule ``per_class``;
+    ``knots_trains_on_test`` stands at Cars.
+    """
+
+    rule: Literal["idx", "official", "per_class"]
+    val: NotRequired[int]
+    test: NotRequired[int]
+    knots_trains_on_test: NotRequired[bool]
+
+
+class FileRow(TypedDict):
+    """A file of a source; see :class:`RemoteFile`."""
+
+    name: str
+    url: str
+    checksum: NotRequired[str]
+    size: NotRequired[int | None]
+    unpack: NotRequired[bool]
+
+
+class SourceRow(TypedDict):
+    """A source of a row; see :class:`Source`."""
+
+    reader: str
+    files: list[FileRow]
+    revision: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -75,7 +106,7 @@ class Dataset:
     licence: str
     citation: str
     sources: Mapping[str, Source]
-    split: Mapping[str, Any]
+    split: SplitRule
     classes: int
     counts: Mapping[str, int]
     templates: tuple[str, ...]
@@ -135,7 +166,7 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, Dataset]:
     return {task: parse_row(task, row, str(path or CATALOGUE)) for task, row in rows.items()}
 
 
-def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
+def load_rows(path: str | Path | None = None) -> dict[str, Mapping[str, object]]:
     """The rows that come with the library, and those of a file of one's own, by task.
 
     Args:
@@ -162,7 +193,7 @@ def load_rows(path: str | Path | None = None) -> dict[str, dict[str, Any]]:
     return rows | own
 
 
-def _rows(path: Path) -> dict[str, dict[str, Any]]:
+def _rows(path: Path) -> dict[str, Mapping[str, object]]:
     try:
         rows = read_yaml(path, str(path))
     except ConfigurationError as error:
@@ -172,7 +203,7 @@ def _rows(path: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Dataset:
+def parse_row(task: str, row: Mapping[str, object], where: str = "catalogue") -> Dataset:
     """A dataset from its row.
 
     Args:
@@ -185,7 +216,7 @@ def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Da
     """
     where = f"{where}: {task}"
     try:
-        entries = dict(row)
+        entries: dict[str, Any] = dict(row)
         sources = {
             name: _source(name, source, f"{where}.sources.{name}")
             for name, source in entries.pop("sources").items()
@@ -210,7 +241,7 @@ def parse_row(task: str, row: Mapping[str, Any], where: str = "catalogue") -> Da
     return dataset
 
 
-def _source(name: str, row: Mapping[str, Any], where: str) -> Source:
+def _source(name: str, row: SourceRow, where: str) -> Source:
     remote = tuple(RemoteFile(**entry) for entry in row["files"])
     for file in remote:
         _check_file(file, f"{where}.{file.name}")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from trap2.data.catalogue import Dataset
 from trap2.data.images import Part
 from trap2.data.original import read
 from trap2.data.prepared import describe, write_split
+from trap2.data.records import SourceRecord, TaskManifest
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 
@@ -41,7 +41,7 @@ def prepare(
     seed: int = 0,
     threads: int = 1,
     log: Log = print,
-) -> dict[str, Any]:
+) -> TaskManifest:
     """Write a dataset's train, val and test arrays, ``splits.json`` and ``manifest.json``.
 
     The result depends on the files and on the arguments other than ``threads``, byte for byte.
@@ -103,7 +103,7 @@ def prepare(
     return manifest
 
 
-def _origin(dataset: Dataset, raw: Path) -> dict[str, Any]:
+def _origin(dataset: Dataset, raw: Path) -> SourceRecord:
     marker = raw / "source.json"
     if not marker.exists():
         raise files.FileError(
@@ -112,7 +112,7 @@ def _origin(dataset: Dataset, raw: Path) -> dict[str, Any]:
     origin = files.read_json(marker)
     if origin.get("task") != dataset.task:
         raise files.FileError(f"{raw}: holds '{origin.get('task')}', not '{dataset.task}'")
-    found: dict[str, Any] = origin
+    found: SourceRecord = origin
     return found
 
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 
+from trap2.data.records import Facts, SplitDescription, TaskManifest
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 
@@ -149,10 +150,10 @@ def _open_array(path: Path) -> np.ndarray:
 
 
 def describe(
-    folder: str | Path, *, task: str, class_names: list[str], **facts: Any
-) -> dict[str, Any]:
+    folder: str | Path, *, task: str, class_names: list[str], **facts: Unpack[Facts]
+) -> TaskManifest:
     """The manifest of a prepared folder: counts, class histograms, checksums and ``facts``."""
-    splits = {}
+    splits: dict[str, SplitDescription] = {}
     for split in SPLITS:
         opened = open_split(folder, split)
         histogram = np.bincount(opened.labels, minlength=len(class_names))

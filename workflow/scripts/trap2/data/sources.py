@@ -27,6 +27,7 @@ from trap2.data import fetching
 from trap2.data.catalogue import Dataset, RemoteFile, Source, check_name
 from trap2.data.fetching import ChecksumError, DownloadError, Log
 from trap2.data.received import RECORDED, Digests, check, check_whole
+from trap2.data.records import ReceivedRevision, SourceRecord
 from trap2.data.target import REMEDY
 from trap2.data.unpacking import DamagedArchiveError, UnsafeArchiveError, unpack
 from trap2.runtime import disk, files
@@ -64,7 +65,7 @@ def download(
     mirror: str | None = None,
     archives: str | Path | None = None,
     log: Log = print,
-) -> dict[str, Any]:
+) -> SourceRecord:
     """Make ``folder`` hold the dataset's content, complete and checked.
 
     Files that are already there and whole are not fetched again.
@@ -127,9 +128,9 @@ class _Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: dict[str, dict[str, Any]] = files.read_json(path) if path.exists() else {}
+        self.entries: dict[str, ReceivedRevision] = files.read_json(path) if path.exists() else {}
 
-    def known(self, file: RemoteFile, revision: str) -> dict[str, Any] | None:
+    def known(self, file: RemoteFile, revision: str) -> ReceivedRevision | None:
         """What the same file of the same revision was when it was received before."""
         entry = self.entries.get(file.name)
         same = entry and (entry["url"], entry["revision"]) == (file.url, revision)
@@ -137,7 +138,7 @@ class _Record:
 
     def add(self, fetched: list[_Fetched], revision: str) -> None:
         """Record a dataset's files, all at once: what is recorded binds the next download."""
-        entries = {
+        entries: dict[str, ReceivedRevision] = {
             one.file.name: {
                 "url": one.file.url,
                 "revision": revision,
@@ -243,7 +244,7 @@ def _fetch(place: _Place, file: RemoteFile, record: _Record) -> _Fetched:
     )
 
 
-def _checked(file: RemoteFile, path: Path, expected: dict[str, Any] | None) -> _Fetched:
+def _checked(file: RemoteFile, path: Path, expected: ReceivedRevision | None) -> _Fetched:
     size, sha256 = check(path, file, expected)
     check_whole(path, file)
     return _Fetched(file, path, size, sha256)
@@ -277,7 +278,7 @@ def _find_archived(place: _Place, file: RemoteFile) -> Path:
 
 
 def _receive(
-    place: _Place, file: RemoteFile, path: Path, expected: dict[str, Any] | None
+    place: _Place, file: RemoteFile, path: Path, expected: ReceivedRevision | None
 ) -> _Fetched:
     url, token = _address(place, file)
     size = file.size if file.size is not None or not expected else expected["size"]
@@ -325,9 +326,9 @@ def _address(place: _Place, file: RemoteFile) -> tuple[str, str | None]:
     return hf_hub_url(repository, name, repo_type="dataset", revision=revision), get_token()
 
 
-def _lay_out(place: _Place, fetched: list[_Fetched], record: _Record) -> dict[str, Any]:
+def _lay_out(place: _Place, fetched: list[_Fetched], record: _Record) -> SourceRecord:
     """Unpack into a fresh folder, put it in place whole, and write ``source.json`` last."""
-    facts = {
+    facts: SourceRecord = {
         "task": place.task,
         "source": place.source.name,
         "reader": place.source.reader,

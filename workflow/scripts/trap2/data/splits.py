@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from trap2.data.catalogue import Dataset
 from trap2.data.prepared import SPLITS
+from trap2.data.records import RuleRecord, SplitsRecord
 from trap2.runtime import seeding
 from trap2.runtime.errors import Trap2Error
 
@@ -129,16 +129,18 @@ def _per_class(dataset: Dataset, labels: np.ndarray, seed: int) -> dict[str, Sel
 
 def describe(
     dataset: Dataset, selections: Mapping[str, Selection], *, cars_train: str, seed: int
-) -> dict[str, Any]:
+) -> SplitsRecord:
     """What ``splits.json`` holds: the rule, what it was given, and the indices."""
     rule = dataset.split["rule"]
-    facts: dict[str, Any] = {"task": dataset.task, "rule": rule}
+    facts: RuleRecord = {"task": dataset.task, "rule": rule}
     if rule == "per_class":
         facts |= {"val": dataset.split["val"], "test": dataset.split["test"], "seed": seed}
     if dataset.split.get("knots_trains_on_test", False):
         facts["cars_train"] = cars_train
-    facts["splits"] = {
-        split: {"part": selection.part, "indices": selection.indices.tolist()}
-        for split, selection in selections.items()
+    return {
+        **facts,
+        "splits": {
+            split: {"part": selection.part, "indices": selection.indices.tolist()}
+            for split, selection in selections.items()
+        },
     }
-    return facts

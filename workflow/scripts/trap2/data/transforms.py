@@ -7,11 +7,10 @@ job that reads the prepared arrays.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
+from trap2.data.records import Preprocessing
 from trap2.runtime.errors import Trap2Error
 
 INTERPOLATION = "bicubic"
@@ -59,7 +58,7 @@ def resize_and_crop(image: Image.Image, resolution: int) -> Image.Image:
     return image.crop((left, top, left + resolution, top + resolution))
 
 
-def described(resolution: int) -> dict[str, Any]:
+def described(resolution: int) -> Preprocessing:
     """The preprocessing at a resolution, for the manifest of what was prepared."""
     return {
         "size": resolution,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from trap2.runtime.files import FileError
 
@@ -88,6 +88,15 @@ CHANGES_BASE = {
 LEAVES_BASE = ("gaussian", "eva", "orthogonal", "mica")
 
 
+class Targets(TypedDict, total=False):
+    """The keys that choose layers; a text stands for one name or a pattern."""
+
+    target_modules: str | list[str]
+    exclude_modules: str | list[str]
+    layers_to_transform: list[int]
+    layers_pattern: str | list[str]
+
+
 @dataclass(frozen=True)
 class Configuration:
     """What an adapter's configuration says of ΔW.
@@ -104,7 +113,7 @@ class Configuration:
     rank: int
     scale: float
     dora: bool
-    targets: Mapping[str, Any]
+    targets: Targets
 
     def check_rank(self, layer: str, rank: int) -> None:
         """Compare r with a layer's factors.
@@ -151,8 +160,8 @@ class Configuration:
                 )
 
     def _check_depth(self, layer: str) -> None:
-        depths, patterns = (self.targets.get(k) for k in ("layers_to_transform", "layers_pattern"))
-        if not depths or patterns:
+        depths = self.targets.get("layers_to_transform")
+        if not depths or self.targets.get("layers_pattern"):
             return
         found = re.match(r".*\.[^.]*\.(\d+)\.", layer)
         if found is None or int(found[1]) not in depths:
@@ -203,7 +212,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-def _check_keys(config: Mapping[str, Any], path: Path) -> None:
+def _check_keys(config: Mapping[str, object], path: Path) -> None:
     for key, reason in REFUSED.items():
         if config.get(key):
             raise FileError(
@@ -270,14 +279,14 @@ def _check_dropout(value: Any, path: Path) -> None:
         raise FileError(f"{path}: 'lora_dropout' is {_shown(value)}; it must be in [0, 1]")
 
 
-def _flag(config: Mapping[str, Any], key: str, path: Path) -> bool:
+def _flag(config: Mapping[str, object], key: str, path: Path) -> bool:
     value = config.get(key)
     if value is not None and not isinstance(value, bool):
         raise FileError(f"{path}: {key!r} is {_shown(value)}; it must be true or false")
     return bool(value)
 
 
-def _targets(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _targets(config: Mapping[str, object], path: Path) -> Targets:
     keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
     found = {key: config[key] for key in keys if config.get(key) is not None}
     for key, value in found.items():
@@ -294,4 +303,4 @@ def _targets(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
             raise FileError(f"{path}: {key!r} is set, which goes with a list of target_modules")
     if isinstance(depths, int):
         found["layers_to_transform"] = [depths]
-    return found
+    return cast("Targets", found)

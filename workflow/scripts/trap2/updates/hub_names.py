@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, PEFT_PREFIX, read_adapter
@@ -139,7 +138,7 @@ def _rename(source: Path, target: Path, rename: Callable[[str], str]) -> None:
         for part in ("A", "B")
     }
     files.write_tensors(target / ADAPTER_FILES[0], renamed, {"format": "pt"})
-    settings: dict[str, Any] = files.read_json(config)
+    settings: dict[str, object] = files.read_json(config)
     settings["target_modules"] = sorted(names.values())
     settings |= {key: None for key in SELECTION_KEYS if key in settings}
     files.write_json(target / ADAPTER_FILES[1], settings)

@@ -6,12 +6,11 @@ checks it before it takes it for one of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
+
+from trap2.runtime.catalogue import Options as Options
 
 Number = float | int
-Options = Mapping[str, Any]
-"""A merging method's options by name."""
 
 
 class ScoreRecord(TypedDict):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trap2.data.demo.canvas import SIZE
 from trap2.data.demo.tasks import TASKS, render
 from trap2.data.prepared import SPLITS, describe, write_split
+from trap2.data.records import TaskManifest
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 
 
 def prepare_demo(
     task: str, counts: Mapping[str, int], resolution: int, seed: int, folder: str | Path
-) -> dict[str, Any]:
+) -> TaskManifest:
     """Render the shifted images of all three splits and describe them.
 
     ``splits.json`` says which renderings were made: image i of a part depends on the task, the
