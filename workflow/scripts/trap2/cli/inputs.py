@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from trap2.data.prepared import open_split, split_files
-from trap2.models.clip.architectures import ArchitectureError, configuration, image_size
+from trap2.models.clip.architectures import (
+    ArchitectureError,
+    BackboneParams,
+    configuration,
+    image_size,
+)
 from trap2.runtime import files
 from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
 from trap2.updates.delta import Update
@@ -34,7 +38,7 @@ class Base:
         return str(self.folder / "tower.safetensors")
 
     @property
-    def backbone(self) -> dict[str, Any]:
+    def backbone(self) -> BackboneParams:
         """The backbone's settings, as jobs of the workflow get them.
 
         Raises:
@@ -115,7 +119,7 @@ def load(folder: Path, base: Base) -> Update:
     return update
 
 
-def record_of(folder: Path) -> dict[str, Any]:
+def record_of(folder: Path) -> dict[str, object]:
     """An update's record ``update.json``.
 
     Raises:
@@ -137,7 +141,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     return record
 
 
-def digests(folders: Iterable[Path]) -> list[dict[str, Any]]:
+def digests(folders: Iterable[Path]) -> list[dict[str, str]]:
     """Each update's folder with the SHA-256 of its tensors, for a record."""
     weights = {"lora": ADAPTER_FILES[0], "full": CHECKPOINT_FILE}
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from trap2.cli.options import (
 )
 from trap2.protection.catalogue import PROTECTIONS, trained_protections
 from trap2.protection.settings import Trap2Settings
-from trap2.training.settings import Optimisation
+from trap2.runtime.catalogue import Value
+from trap2.training.settings import Optimisation, TrainingParams
 from trap2.updates.settings import AdapterSettings
 
 OPTIMISATION = (
@@ -127,7 +129,7 @@ def train(
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
     base_model = Base(base)
     task, task_files = base_model.task(data, "train", "val", "test")
-    form: dict[str, Any] = {"optimisation": _given(OPTIMISATION, settings)}
+    form: TrainingParams = {"optimisation": _given(OPTIMISATION, settings)}
     finetune(
         model=base_model.weights,
         head=base_model.head(task),
@@ -152,9 +154,9 @@ def train(
     )
 
 
-def _given(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
+def _given(names: tuple[str, ...], settings: Mapping[str, Value]) -> dict[str, Value]:
     return {name: settings[name] for name in names if settings[name] is not None}
 
 
-def _flags(settings: dict[str, Any]) -> str:
+def _flags(settings: Iterable[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in settings)

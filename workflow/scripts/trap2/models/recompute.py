@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trap2.models.layers import blocks
 
-# The dictionaries of PEFT's layers with what they held.
-Scales = list[tuple[dict[str, Any], dict[str, Any]]]
+# The dictionaries of PEFT's layers, adapter to scale, with what they held.
+Scales = list[tuple[dict[str, float], dict[str, float]]]
 
 
 class _Plain(nn.Module):

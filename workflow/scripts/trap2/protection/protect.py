@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from trap2.data.prepared import SplitName, notes
+from trap2.models.clip.architectures import BackboneParams
 from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.tower import load_tower
 from trap2.models.scoring import score_record
@@ -33,7 +34,7 @@ def protect(
     source: Path,
     folder: Path,
     key: UpdateKey,
-    backbone: Mapping[str, object],
+    backbone: BackboneParams,
     logit_scale: float,
     batch_size: int,
     seed: int,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from trap2.data.prepared import SPLITS, notes
+from trap2.models.clip.architectures import BackboneParams
 from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.tower import load_tower
 from trap2.models.layers import lora_targets
@@ -20,9 +21,10 @@ from trap2.runtime import device as devices
 from trap2.runtime import files
 from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
-from trap2.training.settings import Optimisation
+from trap2.training.settings import Optimisation, TrainingParams
 from trap2.training.trainer import Trainer
 from trap2.updates.key import UpdateKey
+from trap2.updates.records import Number
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
@@ -30,7 +32,21 @@ from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 CHECKPOINT_SECONDS = 300.0
 
 
-def workflow_arguments(snakemake: Any) -> dict[str, Any]:
+class WorkflowArguments(TypedDict):
+    """The arguments of :func:`finetune` that are the same in every training rule."""
+
+    model: str
+    head: str
+    data: list[str]
+    folder: Path
+    backbone: BackboneParams
+    training: TrainingParams
+    logit_scale: float
+    seed: int
+    device: torch.device
+
+
+def workflow_arguments(snakemake: Any) -> WorkflowArguments:
     """What every training rule gives :func:`finetune`, from a script's ``snakemake`` object."""
     given = snakemake.params
     return {
@@ -53,8 +69,8 @@ def finetune(
     data: list[str],
     folder: Path,
     key: UpdateKey,
-    backbone: Mapping[str, Any],
-    training: Mapping[str, Any],
+    backbone: BackboneParams,
+    training: TrainingParams,
     objective: Objective | None,
     logit_scale: float,
     seed: int,
@@ -123,9 +139,9 @@ def finetune(
 
 def _attach(
     path: str,
-    backbone: Mapping[str, Any],
+    backbone: BackboneParams,
     release_format: str,
-    training: Mapping[str, Any],
+    training: TrainingParams,
     seed: int,
     device: torch.device,
 ) -> TrainableUpdate:
@@ -140,7 +156,7 @@ def _attach(
     return update
 
 
-def _adapter_record(release_format: str, training: Mapping[str, Any]) -> dict[str, Any] | None:
+def _adapter_record(release_format: str, training: TrainingParams) -> dict[str, Number] | None:
     return (
         asdict(AdapterSettings(**training.get("adapter", {}))) if release_format == "lora" else None
     )

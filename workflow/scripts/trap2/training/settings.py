@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 from trap2.runtime.settings import setting
 
@@ -43,3 +45,14 @@ class Optimisation:
     evaluation_batch_size: int = setting(
         "Images a forward pass of an evaluation.", 256, at_least=1, at_most=10**6
     )
+
+
+class TrainingParams(TypedDict):
+    """A release format's training as a job gets it from the configuration.
+
+    ``optimisation`` has fields of :class:`Optimisation`, ``adapter`` of
+    :class:`~trap2.updates.settings.AdapterSettings`; a whole checkpoint has no adapter.
+    """
+
+    optimisation: Mapping[str, Any]
+    adapter: NotRequired[Mapping[str, Any]]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -234,7 +233,7 @@ class Trainer:
         self.log(f"resuming from step {self.progress.step}")
 
 
-def _part(tensors: dict[str, Any], prefix: str) -> dict[str, torch.Tensor]:
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 

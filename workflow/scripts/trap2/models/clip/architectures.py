@@ -16,7 +16,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from trap2.models.families import FAMILIES, family_of
 from trap2.runtime.errors import Trap2Error
@@ -35,6 +35,22 @@ _TIMM_NAME = re.compile(r"[a-z0-9_]{1,64}")
 
 class ArchitectureError(Trap2Error):
     """An architecture that is not known, not supported, or cannot be built."""
+
+
+class BackboneParams(TypedDict):
+    """A suite's settings of a backbone as jobs on its tower get them."""
+
+    architecture: str | Mapping[str, object]
+    recompute: NotRequired[bool]
+
+
+class Architecture(TypedDict):
+    """open_clip's configuration of a CLIP; what the towers' settings may be, :data:`RULES` says."""
+
+    embed_dim: int
+    quick_gelu: NotRequired[bool]
+    vision_cfg: dict[str, Any]
+    text_cfg: dict[str, Any]
 
 
 _Rule = tuple[str, Callable[[Any], bool]]
@@ -125,7 +141,7 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in folder.glob("*.json")}
 
 
-def configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
+def configuration(architecture: str | Mapping[str, object]) -> Architecture:
     """open_clip's configuration ``{embed_dim, vision_cfg, text_cfg}`` of an architecture.
 
     Args:
@@ -158,11 +174,11 @@ def configuration(architecture: str | Mapping[str, Any]) -> dict[str, Any]:
     problems = list(_problems(found))
     if problems:
         raise ArchitectureError("; ".join(problems[:4]))
-    result: dict[str, Any] = found
+    result: Architecture = found
     return result
 
 
-def _copied(settings: Mapping[str, Any], *nested: str) -> dict[str, Any]:
+def _copied(settings: Mapping[str, object], *nested: str) -> dict[str, Any]:
     """A copy down to the mappings that are known; whatever else is there may be endless."""
     return {
         key: dict(value) if key in nested and isinstance(value, Mapping) else value
@@ -190,7 +206,7 @@ def _refuse_other_kinds(name: str, found: Mapping[str, Any]) -> None:
         raise ArchitectureError(f"architecture '{name}' is not supported: it {reason}")
 
 
-def _problems(found: Mapping[str, Any]) -> Iterator[str]:
+def _problems(found: Architecture) -> Iterator[str]:
     wrong = list(_wrong_settings(found))
     yield from wrong
     if wrong:
@@ -228,7 +244,7 @@ def _plain(value: Any) -> bool:
     return value is None or isinstance(value, bool) or word or _NUMBER[1](value)
 
 
-def _wrong_settings(found: Mapping[str, Any]) -> Iterator[str]:
+def _wrong_settings(found: Mapping[str, object]) -> Iterator[str]:
     for place, rules in RULES.items():
         settings: Any = found
         for step in filter(None, place.split(".")):
@@ -243,7 +259,7 @@ def _wrong_settings(found: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{where} is {reprlib.repr(value)}; it must be {rules[key][0]}"
 
 
-def _misfits(found: Mapping[str, Any]) -> Iterator[str]:
+def _misfits(found: Architecture) -> Iterator[str]:
     """Settings that are allowed one by one and cannot stand together."""
     vision, text = found["vision_cfg"], found["text_cfg"]
     size = image_size(found)
@@ -266,7 +282,7 @@ def _misfits(found: Mapping[str, Any]) -> Iterator[str]:
         yield problem
 
 
-def image_size(found: Mapping[str, Any]) -> int:
+def image_size(found: Architecture) -> int:
     """The edge in pixels of the images that an architecture's configuration takes."""
     return int(found["vision_cfg"].get("image_size", 224))
 
@@ -278,7 +294,7 @@ def too_large(parameters: float) -> str | None:
     return f"it would have {parameters:.3g} parameters; at most {LARGEST:.0e} are allowed"
 
 
-def parameters(found: Mapping[str, Any]) -> float:
+def parameters(found: Architecture) -> float:
     """About how many parameters a checked configuration has, but for a vision tower of timm's.
 
     What timm's have is counted where they are built without memory

@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import open_clip
 
-from trap2.models.clip.architectures import ArchitectureError, configuration
+from trap2.models.clip.architectures import Architecture, ArchitectureError, configuration
 from trap2.models.clip.fetching import Log, fetch
 from trap2.models.clip.normalisation import Normalisation, convert_on_entry, from_metadata
 from trap2.models.clip.tags import INTERPOLATION, RESIZE_MODE, find_tag, tag_problems
@@ -50,7 +50,7 @@ def build_clip(
     return clip.eval()
 
 
-def _build_configured(config: dict[str, Any]) -> open_clip.CLIP:
+def _build_configured(config: Architecture) -> open_clip.CLIP:
     model_args = config["vision_cfg"].pop("timm_model_args", None)
     try:
         if model_args is None:
@@ -112,6 +112,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+class ImagesRecord(TypedDict):
+    """The images that a base takes: their edge in pixels, how they are resized and normalised."""
+
+    size: int
+    resize_mode: str
+    interpolation: str
+    mean: list[float]
+    std: list[float]
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A published CLIP with what its weights say of themselves and of their images.
@@ -124,14 +134,14 @@ class Pretrained:
 
     clip: open_clip.CLIP
     normalisation: Normalisation
-    weights: dict[str, Any]
+    weights: dict[str, str | int | bool]
 
-    def images(self, resolution: int) -> dict[str, Any]:
+    def images(self, resolution: int) -> ImagesRecord:
         """What the model takes, for the base's record."""
         return images_record(resolution, self.normalisation)
 
 
-def images_record(resolution: int, normalisation: Normalisation) -> dict[str, Any]:
+def images_record(resolution: int, normalisation: Normalisation) -> ImagesRecord:
     """The images that a base takes: their size, how they are resized and normalised."""
     return {
         "size": resolution,
@@ -174,7 +184,7 @@ def load_pretrained(
                 "tag, whose safetensors are fetched."
             )
         found = normalisation or from_metadata(files.read_metadata(path))
-        source: dict[str, Any] = {"file": str(path), "sha256": files.sha256(path)}
+        source: dict[str, str | int | bool] = {"file": str(path), "sha256": files.sha256(path)}
         if normalisation is None:
             log(f"{path}: a file does not say how its images are normalised; taken as {found}")
         return Pretrained(build_clip(architecture, path, found), found, source)

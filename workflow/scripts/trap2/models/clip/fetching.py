@@ -37,7 +37,7 @@ class Received:
     size: int
     pinned: bool
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, str | int | bool]:
         """Everything but where it lies on this machine."""
         return {key: value for key, value in asdict(self).items() if key != "path"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import open_clip
@@ -36,6 +36,14 @@ VALIDATION_IMAGES = 120
 REPORT_EVERY = 50
 
 
+class PretrainingMetrics(TypedDict):
+    """How a pretraining went; ``parameters`` are of the vision tower, accuracies in percent."""
+
+    parameters: int
+    loss: float
+    clean_val_accuracy: dict[str, float]
+
+
 @dataclass(frozen=True)
 class _Captioned:
     """Images (n, 3, H, W) uint8, each one's concept (n,), and the token ids of every caption.
@@ -59,7 +67,7 @@ def pretrain(
     learning_rate: float = 1e-3,
     seed: int,
     log: Callable[[str], None] = print,
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+) -> tuple[dict[str, torch.Tensor], PretrainingMetrics]:
     """Train a CLIP from random weights with CLIP's loss on clean renderings of the tasks' images.
 
     Deterministic on one thread.
@@ -94,7 +102,7 @@ def pretrain(
         loss = _fit(clip, data, steps, batch_size, learning_rate, seed, log)
     accuracy = {task: _clean_accuracy(clip, task, seed) for task in tasks}
     log(f"zero-shot on clean validation images: {accuracy}")
-    metrics = {
+    metrics: PretrainingMetrics = {
         "parameters": sum(p.numel() for p in clip.visual.parameters()),
         "loss": loss,
         "clean_val_accuracy": accuracy,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trap2.models.clip.architectures import BackboneParams
 from trap2.models.clip.attention import separate_attention
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.normalisation import convert_on_entry, from_metadata
@@ -52,7 +51,7 @@ def tower_tensors(clip: open_clip.CLIP) -> dict[str, torch.Tensor]:
     return dict(vision_tower(clip).state_dict())
 
 
-def load_tower(path: str | Path, backbone: Mapping[str, Any], device: torch.device) -> nn.Module:
+def load_tower(path: str | Path, backbone: BackboneParams, device: torch.device) -> nn.Module:
     """The frozen vision tower W0 of a backbone, on ``device``, in evaluation mode.
 
     Memory is taken only once the file is seen to hold such a tower.

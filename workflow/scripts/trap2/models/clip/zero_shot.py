@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from trap2.data.prepared import SplitName, notes
+from trap2.models.clip.architectures import BackboneParams
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.heads import tokenizer_for, write_head, zero_shot_head
@@ -25,7 +25,7 @@ def build_head(
     head: str,
     record: str,
     facts: Mapping[str, str],
-    backbone: Mapping[str, Any],
+    backbone: BackboneParams,
     logit_scale: float,
     batch_size: int,
     device: torch.device,
