@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import nn
@@ -123,7 +122,7 @@ def data_cell(
     inputs: Sequence[Sequence[torch.Tensor]],
     updates: Sequence[Update],
     method: str,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
 ) -> FoundCell:
     """Merge with the samples and score the merged model at s = 1 on both splits.
 

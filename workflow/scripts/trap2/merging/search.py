@@ -104,10 +104,10 @@ class OptionSearch:
     """
 
     coefficient: float
-    options: dict[str, Any]
+    options: dict[str, object]
     value: float
     search: CoefficientSearch
-    trace: tuple[tuple[dict[str, Any], float], ...]
+    trace: tuple[tuple[dict[str, object], float], ...]
 
 
 def search_options(
@@ -142,7 +142,7 @@ def search_options(
         lambda s: evaluate(s, dict(initial)), step=step, maximum=maximum, patience=patience
     )
     value = search.value
-    trace: list[tuple[dict[str, Any], float]] = []
+    trace: list[tuple[dict[str, object], float]] = []
     for name, choices in _varying(options, grids):
         best = options[name]
         for choice in choices:

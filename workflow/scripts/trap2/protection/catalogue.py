@@ -17,8 +17,13 @@ from trap2.runtime.catalogue import Catalogue, CatalogueError, Entry, Option, Op
 from trap2.runtime.errors import Trap2Error
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trap2.protection.adapters import Adapter
+    from trap2.protection.checkpoints import Weights
     from trap2.protection.objective import Objective
     from trap2.protection.transforms import Draws, Heads, Transform
+    from trap2.updates.delta import LowRank
 
 
 PARAMS_PAPER = "PaRaMS (Junhao et al., 2025), after Appendix D.5 of the TRAP² paper"
@@ -131,7 +136,7 @@ def _mixing() -> Transform:
 
 
 def _in_adapter_space(transform: Callable[[], Transform]) -> Protect:
-    def protect(adapter: Layers, _base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+    def protect(adapter: Adapter, _base: Weights, heads: Heads, draws: Draws) -> dict[str, LowRank]:
         from trap2.protection.adapters import transform_adapter
 
         return transform_adapter(transform(), adapter, heads, draws)
@@ -140,7 +145,7 @@ def _in_adapter_space(transform: Callable[[], Transform]) -> Protect:
 
 
 def _refitted(transform: Callable[[], Transform]) -> Protect:
-    def protect(adapter: Layers, base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+    def protect(adapter: Adapter, base: Weights, heads: Heads, draws: Draws) -> dict[str, LowRank]:
         from trap2.protection.adapters import refit_adapter
 
         return refit_adapter(transform(), adapter, base, heads, draws)
@@ -148,7 +153,7 @@ def _refitted(transform: Callable[[], Transform]) -> Protect:
     return protect
 
 
-def _params(weights: Layers, base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+def _params(weights: Weights, base: Weights, heads: Heads, draws: Draws) -> dict[str, Tensor]:
     from trap2.protection.checkpoints import transform_attention
     from trap2.protection.params import permute_hidden_units
 
@@ -156,7 +161,7 @@ def _params(weights: Layers, base: Layers, heads: Heads, draws: Draws) -> dict[s
     return permute_hidden_units(scaled, base, heads)
 
 
-def _mergelock(weights: Layers, _base: Layers, heads: Heads, draws: Draws) -> dict[str, Any]:
+def _mergelock(weights: Weights, _base: Weights, heads: Heads, draws: Draws) -> dict[str, Tensor]:
     from trap2.protection.checkpoints import transform_attention
 
     return transform_attention(_mixing(), weights, heads, draws)

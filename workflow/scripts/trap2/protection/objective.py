@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ LossAt = Callable[[float], "torch.Tensor"]
 class Objective(Protocol):
     """An objective of training, as the training loop uses it."""
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, float | str]:
         """The settings as records hold them, as JSON, the trade-off under ``lambda``."""
         ...
 

@@ -73,7 +73,7 @@ def protect_checkpoint(
     return function(weights, base, heads, _draws(seed, name, task))
 
 
-def parameters(name: str) -> dict[str, Any]:
+def parameters(name: str) -> dict[str, float | str]:
     """The distribution that a defense draws from, for the record."""
     make: Any = PROTECTIONS[name].transform
     return {} if make is None else asdict(make())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class Trap2:
         if problem := range_problem(self.s_min, self.s_max, self.delta):
             raise Trap2Error(problem)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, float | str]:
         """The settings as records hold them, λ under ``lambda``."""
         settings = asdict(self)
         return {"name": "trap2", "lambda": settings.pop("lambda_"), **settings}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NotRequired
+
+from trap2.updates.records import Number, UpdateRecord
 
 
-def model_card(record: Mapping[str, Any]) -> str:
+class _Released(UpdateRecord):
+    """A released update: trained, with its objective, or protected afterwards, with a title."""
+
+    objective: NotRequired[dict[str, Number | str] | None]
+    title: NotRequired[str]
+
+
+def model_card(record: _Released) -> str:
     """The model card of an adapter, from its record."""
     protection = record["protection"]
     test, val = record["test"], record["val"]
@@ -40,7 +48,7 @@ The numbers are this suite's own, not the paper's. How it was trained is in `upd
 """
 
 
-def _how(record: Mapping[str, Any]) -> str:
+def _how(record: _Released) -> str:
     protection = record["protection"]
     if protection == "unprotected":
         return "fine-tuned without protection"
