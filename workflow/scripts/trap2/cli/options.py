@@ -61,7 +61,7 @@ def setting_option(settings: type, name: str) -> Callable[[Function], Function]:
     )
 
 
-def _kind(hint: type, bounds: Mapping[str, Any]) -> click.ParamType[Any]:
+def _kind(hint: object, bounds: Mapping[str, Any]) -> click.ParamType[Any]:
     if "choices" in bounds:
         return click.Choice(bounds["choices"])
     if hint is bool:

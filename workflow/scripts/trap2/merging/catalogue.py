@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trap2.runtime.catalogue import Catalogue, Entry, Option, Options
 
@@ -72,7 +72,7 @@ class Method(Entry):
 METHODS: Catalogue[Method] = Catalogue("merging method")
 
 
-def check_options(method: str, options: Mapping[str, object]) -> dict[str, Any]:
+def check_options(method: str, options: Mapping[str, object]) -> Options:
     """The complete options of a method: the given ones checked, the others at their defaults.
 
     Args:

@@ -103,7 +103,7 @@ class Entry:
         if not self.title:
             object.__setattr__(self, "title", self.name)
 
-    def check_options(self, given: Mapping[str, object]) -> dict[str, Any]:
+    def check_options(self, given: Mapping[str, object]) -> Options:
         """The complete options: the given ones checked, the others at their defaults.
 
         Raises:

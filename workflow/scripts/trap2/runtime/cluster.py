@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -50,7 +49,7 @@ SHELL = re.compile(r"[^\w\s.,:=@%+/\[\]-]")
 NEVER = r"invalid|unrecognized|illegal|not permitted|node configuration is not available"
 
 
-def read_site(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_site(path: str | Path) -> tuple[dict[str, object], dict[str, object]]:
     """What ``slurm/site.yaml`` says that all jobs, and those with a GPU, ask SLURM for.
 
     Returns:
@@ -154,10 +153,10 @@ def _executor_refusals(resources: Mapping[str, object]) -> Iterator[str]:
             yield f"{words.rstrip(' .')}. {remedy}".rstrip()
 
 
-class _Resources(dict[str, Any]):
+class _Resources(dict[str, object]):
     """Resources as the executor reads them: by key and by name."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return self.get(name)
 
 

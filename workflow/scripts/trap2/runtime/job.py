@@ -103,7 +103,7 @@ def _alone(log: Path) -> Iterator[None]:
         yield
 
 
-def _described(snakemake: Any) -> dict[str, Any]:
+def _described(snakemake: Any) -> provenance.Described:
     return {
         "rule": snakemake.rule,
         "wildcards": dict(snakemake.wildcards),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
-from collections.abc import Mapping
 from typing import Any
+
+from trap2.runtime.settings import Schema
 
 RENAMED = {
     "releases": "release_formats",
@@ -156,6 +157,6 @@ def _number_hint(value: object, names: str | list[str]) -> str:
     return f". YAML reads {shortened(value)} as a text here; write {number!r} without quotes"
 
 
-def _purpose(schema: Mapping[str, Any], name: str) -> str:
+def _purpose(schema: Schema, name: str) -> str:
     description = schema.get("properties", {}).get(name, {}).get("description", "")
     return f" ({description.rstrip('.')})" if description else ""

@@ -12,7 +12,7 @@ import platform
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from trap2.runtime import dvc, files
 from trap2.runtime.versions import versions
@@ -31,6 +31,39 @@ REPRODUCED = "reproduced"
 AGAIN = "run snakemake without a target, which brings all tables and the manifest up to date"
 
 
+class Described(TypedDict):
+    """What a job says of itself; the outputs are paths, relative to the run."""
+
+    rule: str
+    wildcards: dict[str, str]
+    params: dict[str, object]
+    outputs: list[str]
+
+
+class JobRecord(TypedDict):
+    """A job's record: inputs and outputs are SHA-256 by path."""
+
+    rule: str
+    wildcards: dict[str, str]
+    params: dict[str, object]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    versions: dict[str, str]
+    environment: dict[str, str]
+    seconds: float
+
+
+class ListedFile(TypedDict):
+    """A file of a run's manifest.
+
+    What no job made has its SHA-256 alone; ``made_from`` is the SHA-256 of each input, by path.
+    """
+
+    sha256: str
+    rule: NotRequired[str]
+    made_from: NotRequired[dict[str, str]]
+
+
 def manifest_path(suite: str) -> Path:
     """The manifest of a suite's released files."""
     return BUNDLE / suite / MANIFEST
@@ -41,16 +74,16 @@ def record_path(output: str | Path) -> Path:
     return Path(output).parent / FOLDER / f"{Path(output).name}.json"
 
 
-def write_record(job: Mapping[str, Any], inputs: Mapping[str, str], seconds: float) -> None:
+def write_record(job: Described, inputs: Mapping[str, str], seconds: float) -> None:
     """Write a finished job's record.
 
     Args:
-        job: ``rule``, ``wildcards``, ``params`` and ``outputs`` (paths, relative to the run).
+        job: what it says of itself.
         inputs: SHA-256 of each input, by path.
         seconds: what the job took.
     """
     outputs = list(job["outputs"])
-    record = {
+    record: JobRecord = {
         **job,
         "inputs": dict(inputs),
         "outputs": {path: files.sha256(path) for path in outputs},
@@ -118,7 +151,7 @@ def recorded(folder: Path) -> dict[str, str]:
     return digests
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> JobRecord:
     """A job's record.
 
     Raises:
@@ -130,10 +163,10 @@ def read_record(path: Path) -> dict[str, Any]:
             f"{path}: not the record of a job. Delete the files beside its folder and run "
             "snakemake again."
         )
-    return record
+    return cast("JobRecord", record)
 
 
-def collect(targets: Iterable[str]) -> dict[str, dict[str, Any]]:
+def collect(targets: Iterable[str]) -> dict[str, ListedFile]:
     """Every file behind some targets: its digest and the rule that made it, by path.
 
     Follows the records from the targets to files that no job made.
@@ -141,8 +174,8 @@ def collect(targets: Iterable[str]) -> dict[str, dict[str, Any]]:
     Raises:
         FileError: a record is damaged, or two records disagree about a file.
     """
-    found: dict[str, dict[str, Any]] = {}
-    makers: dict[str, dict[str, Any]] = {}
+    found: dict[str, ListedFile] = {}
+    makers: dict[str, JobRecord] = {}
     read: set[Path] = set()
     waiting = sorted(targets, reverse=True)
     while waiting:
@@ -166,7 +199,7 @@ def collect(targets: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def problems(manifest: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def problems(manifest: Mapping[str, ListedFile]) -> Iterator[str]:
     """What does not match in a run, one sentence each.
 
     Args:
@@ -199,6 +232,6 @@ def _is_as_made(path: str, digest: str) -> bool:
         return False
 
 
-def _records(folder: Path) -> Iterator[dict[str, Any]]:
+def _records(folder: Path) -> Iterator[JobRecord]:
     for path in sorted(folder.glob("*.json")):
         yield read_record(path)

@@ -18,7 +18,7 @@ from trap2.runtime import yaml_files
 from trap2.runtime.errors import Trap2Error
 from trap2.runtime.messages import describe, message
 from trap2.runtime.reading import FileError, read_bytes
-from trap2.runtime.settings import Settings, read, schema_of
+from trap2.runtime.settings import Schema, Settings, read, schema_of
 from trap2.runtime.yaml_files import parse_yaml
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
@@ -78,7 +78,7 @@ def checked_by(schema: str, content: Any, source: str) -> Any:
     return _with_defaults(content, loaded, loaded)
 
 
-def _check(content: Any, schema: Mapping[str, Any], source: str) -> None:
+def _check(content: Any, schema: Schema, source: str) -> None:
     errors = sorted(_Validator(schema).iter_errors(content), key=lambda e: [str(p) for p in e.path])
     if errors:
         raise ConfigurationError(message(source, [describe(error) for error in errors]))
@@ -97,7 +97,7 @@ _Validator = validators.extend(
 )
 
 
-def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+def _with_defaults(value: Any, schema: Schema, root: Schema) -> Any:
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | schema
     if isinstance(value, list) and "items" in schema:
@@ -110,7 +110,7 @@ def _with_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
             filled[key] = part["default"]
     extra = schema.get("additionalProperties")
     for key, item in filled.items():
-        part = schema.get("properties", {}).get(key, extra)
-        if isinstance(part, Mapping):
-            filled[key] = _with_defaults(item, part, root)
+        inner = schema.get("properties", {}).get(key, extra)
+        if isinstance(inner, Mapping):
+            filled[key] = _with_defaults(item, inner, root)
     return filled

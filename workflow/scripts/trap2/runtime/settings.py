@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 Settings = TypeVar("Settings")
 
@@ -30,6 +30,48 @@ _BOUNDS = {
 }
 
 
+class Bounds(TypedDict, total=False):
+    """What each number or text of a setting may be."""
+
+    at_least: float
+    above: float
+    at_most: float
+    below: float
+    choices: Collection[str]
+    pattern: str
+    shortest: int
+
+
+_References = TypedDict(
+    "_References", {"$schema": str, "$ref": str, "$defs": dict[str, "Schema"]}, total=False
+)
+
+
+class Schema(_References, total=False):
+    """A JSON schema or a part of one, with those keywords that are used here."""
+
+    title: str
+    description: str
+    type: str | list[str]
+    default: object
+    enum: list[str]
+    minimum: float
+    exclusiveMinimum: float
+    maximum: float
+    exclusiveMaximum: float
+    pattern: str
+    minLength: int
+    items: Schema
+    minItems: int
+    maxItems: int
+    uniqueItems: bool
+    properties: dict[str, Schema]
+    required: list[str]
+    additionalProperties: bool | Schema
+    propertyNames: Schema
+    minProperties: int
+
+
 def setting(
     about: str,
     default: Any = dataclasses.MISSING,
@@ -37,7 +79,7 @@ def setting(
     key: str = "",
     least: int = 0,
     names: str | Mapping[str, str] = "",
-    **bounds: Any,
+    **bounds: Unpack[Bounds],
 ) -> Any:
     """A field of a settings class.
 
@@ -65,20 +107,20 @@ def key_of(field: dataclasses.Field[Any]) -> str:
     return field.metadata.get("key") or field.name
 
 
-def bounds_of(field: dataclasses.Field[Any]) -> Mapping[str, Any]:
+def bounds_of(field: dataclasses.Field[Any]) -> Bounds:
     """A setting's bounds, as :func:`setting` takes them."""
-    bounds: Mapping[str, Any] = field.metadata["bounds"]
+    bounds: Bounds = field.metadata["bounds"]
     return bounds
 
 
 @cache
-def types_of(settings: type) -> dict[str, Any]:
+def types_of(settings: type) -> dict[str, object]:
     """The types of a class's settings, by field; that of an optional one without its None."""
     return {name: _without_none(hint) for name, hint in typing.get_type_hints(settings).items()}
 
 
 @cache
-def schema_of(settings: type) -> dict[str, Any]:
+def schema_of(settings: type) -> Schema:
     """The JSON schema of a settings class; do not change it."""
     hints = types_of(settings)
     properties, required = {}, []
@@ -91,13 +133,13 @@ def schema_of(settings: type) -> dict[str, Any]:
         elif default is not None:
             part["default"] = default
         properties[key_of(field)] = part
-    schema: dict[str, Any] = {"type": "object", "additionalProperties": False}
+    schema: Schema = {"type": "object", "additionalProperties": False}
     if required:
         schema["required"] = required
     return schema | {"properties": properties}
 
 
-def read(settings: type[Settings], content: Mapping[str, Any]) -> Settings:
+def read(settings: type[Settings], content: Mapping[str, object]) -> Settings:
     """An object of a settings class from content that fits its schema.
 
     Raises:
@@ -141,15 +183,15 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _schema(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
+def _schema(hint: Any, field: dataclasses.Field[Any]) -> Schema:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     least, names = field.metadata["least"], field.metadata["names"]
     if origin is tuple:
         fixed = arguments[-1] is not Ellipsis
         items = _schema(arguments[0], field)
-        ends = {"minItems": len(arguments), "maxItems": len(arguments)} if fixed else {}
+        ends: Schema = {"minItems": len(arguments), "maxItems": len(arguments)} if fixed else {}
         if not fixed:
-            ends = ({"minItems": least} if least else {}) | {"uniqueItems": True}
+            ends = {"minItems": least, "uniqueItems": True} if least else {"uniqueItems": True}
         return {"type": "array", **ends, "items": items}
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
         return _mapping(arguments[1], field, least, names)
@@ -157,8 +199,9 @@ def _schema(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
         kinds = ["object" if typing.get_origin(one) else _SCALARS[one] for one in arguments]
         return {"type": kinds}
     if dataclasses.is_dataclass(hint):
-        return dict(schema_of(typing.cast("type", hint)))
-    bounds = {_BOUNDS[name]: bound for name, bound in field.metadata["bounds"].items()}
+        return schema_of(typing.cast("type", hint)).copy()
+    given = {_BOUNDS[name]: bound for name, bound in field.metadata["bounds"].items()}
+    bounds = typing.cast("Schema", given)
     if "enum" in bounds:
         return {"enum": list(bounds["enum"])}
     return {"type": _SCALARS[hint], **bounds}
@@ -166,20 +209,23 @@ def _schema(hint: Any, field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 def _mapping(
     value: Any, field: dataclasses.Field[Any], least: int, names: str | Mapping[str, str]
-) -> dict[str, Any]:
-    inner = {} if value is Any else _schema(value, field)
+) -> Schema:
+    inner: Schema = {} if value is Any else _schema(value, field)
     if not dataclasses.is_dataclass(value):
         # An entry's own options may all be at their defaults: {RegMean: {}}.
         inner.pop("minProperties", None)
-    schema: dict[str, Any] = {"type": "object"}
+    schema: Schema = {"type": "object"}
     if least:
         schema["minProperties"] = least
     if isinstance(names, str):
-        named = {"propertyNames": {"pattern": names}} if names else {}
+        named: Schema = {"propertyNames": {"pattern": names}} if names else {}
         if inner and dataclasses.is_dataclass(value):
             inner["description"] = (value.__doc__ or "").splitlines()[0]
-        return schema | named | ({"additionalProperties": inner} if inner else {})
-    properties = {name: {**inner, "description": about} for name, about in names.items()}
+        others: Schema = {"additionalProperties": inner} if inner else {}
+        return schema | named | others
+    properties: dict[str, Schema] = {
+        name: {**inner, "description": about} for name, about in names.items()
+    }
     return schema | {"additionalProperties": False, "properties": properties}
 
 

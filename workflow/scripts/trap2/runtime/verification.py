@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from trap2.runtime import files, provenance
 
-Entries = Mapping[str, Mapping[str, Any]]
+Entries = Mapping[str, provenance.ListedFile]
 
 
 def verify(
