@@ -248,8 +248,8 @@ def test_a_rule_names_entries_of_the_catalogues_that_its_script_uses():
 
 
 def test_the_preparation_names_the_reader_of_its_dataset(tmp_path):
-    suite = {"data": {"source": "catalogue"}}
-    demo = {"data": {"source": "demo"}}
+    suite = SimpleNamespace(data=SimpleNamespace(source="catalogue", cars_train=None))
+    demo = SimpleNamespace(data=SimpleNamespace(source="demo"))
     suites = {"paper": suite, "demo": demo}
     mine = {"files": [], "reader": "gtsrb"}
     own = tmp_path / "mine.yaml"
@@ -257,7 +257,9 @@ def test_the_preparation_names_the_reader_of_its_dataset(tmp_path):
     own.write_text(yaml.safe_dump({"dtd": row}), "utf-8")
 
     def readers(suite: str, task: str, file: Path | None = None, **sources: str) -> list[str]:
-        parameters = Parameters(suites.__getitem__, {"sources": sources}, load_rows(file))
+        parameters = Parameters(
+            suites.__getitem__, SimpleNamespace(sources=sources), load_rows(file)
+        )
         wildcards = SimpleNamespace(suite=suite, task=task)
         return [name for _, name in parameters.readers(wildcards)]
 

@@ -133,7 +133,7 @@ def test_a_new_method_in_a_plugin_makes_its_cells_and_the_tables(edited):
         "make_table": 1,
         "collect_cells": 1,
         "summarise_results": 1,
-        "publish": 3,
+        "publish": 4,
         "collect_manifest": 1,
     }
     file = edited.folder / "results/smoke/ViT-demo/lora/merges/trap2/shapes.json"
@@ -159,7 +159,7 @@ def test_a_new_post_hoc_protection_in_a_plugin_makes_its_updates_cells_and_the_t
         "make_table": 2,
         "collect_cells": 1,
         "summarise_results": 1,
-        "publish": 4,
+        "publish": 5,
         "collect_manifest": 1,
     }
 

@@ -131,8 +131,11 @@ def test_folder_order_cores_locale_and_time_zone_change_no_byte(smoke, clone, mo
 
 def assert_same_bytes(clone, smoke) -> None:
     for name in ("table1.csv", "table2.csv", "cells.csv", "summary.txt", "figure2.pdf"):
-        path = f"results/{name}"
-        assert (clone.folder / path).read_bytes() == (smoke.folder / path).read_bytes(), name
+        one, other = ((made.folder / f"results/{name}").read_bytes() for made in (clone, smoke))
+        if name == "summary.txt":
+            # Its last line is the digest of this very run, whose records hold seconds.
+            one, other = (text[: text.rindex(b"SHA-256")] for text in (one, other))
+        assert one == other, name
 
 
 def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
@@ -143,10 +146,8 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
     )
     jobs = edited.dry_run()
     assert jobs.pop("merge_updates") == 1 + len(TASKS)
-    # A scale sweep applies an update through the merger too.
+    # It is TSV's; the scale sweeps apply an update by task arithmetic, and do not run.
     assert set(jobs) == {
-        "sweep_scales",
-        "plot_figure",
         "collect_cells",
         "make_table",
         "summarise_results",
@@ -158,8 +159,8 @@ def test_an_edited_operator_reruns_the_merges_and_what_follows(edited):
 def test_an_edited_objective_reruns_training_but_not_the_data(edited):
     edited.edit("workflow/scripts/trap2/protection/trap2.py", "1.0 / s", "1.0 / (1.0 * s)")
     jobs = edited.dry_run()
-    assert jobs["finetune_protected"] == jobs["finetune_unprotected"] == len(TASKS)
-    assert not {"prepare_data", "pretrain_base", "build_head"} & set(jobs)
+    assert jobs["finetune_protected"] == len(TASKS)
+    assert not {"prepare_data", "pretrain_base", "build_head", "finetune_unprotected"} & set(jobs)
 
 
 def test_an_edited_comment_reruns_nothing(edited):
@@ -254,8 +255,14 @@ def test_another_style_of_a_figure_is_that_figure(edited):
     edited.edit(
         "workflow/scripts/trap2/report/figures/figure2.py", "markersize=13", "markersize=12"
     )
-    # Published are the figure's two files and the manifest that lists them.
-    assert edited.dry_run() == {"plot_figure": 1, "collect_manifest": 1, "publish": 3}
+    # Published are the figure's two files, the manifest that lists them, and the summary with
+    # the manifest's digest.
+    assert edited.dry_run() == {
+        "plot_figure": 1,
+        "collect_manifest": 1,
+        "summarise_results": 1,
+        "publish": 4,
+    }
 
 
 def test_a_new_method_costs_its_own_cells(edited):
