@@ -12,7 +12,11 @@ import pytest
         ("signs, satellite]", "sings, satellite]", "tasks: 'sings' is not a task of the demo"),
         ("lambdas: [0.1]", "lambdas: [-0.05]", "lambdas[0] is -0.05; it must be greater than 0"),
         ("lambdas: [0.1]", "lambdas: [5e-2]", "YAML reads 5e-2 as a text here; write 0.05"),
-        ("s_min: 0.05", "s_min: 0.96", "trap2.s_min is 0.96; it must be below 1 - trap2.delta"),
+        (
+            "s_min: 0.05",
+            "s_min: 0.96",
+            "trap2.s_min is 0.96; it must lie between 0 and 1 - trap2.delta",
+        ),
         ("    TSV: [Full]", "    TSV2: [Full]", "merging.methods: 'TSV2' is not a merging method"),
         ("    TSV: [Full]", "    TSV: [Half]", "merging.methods.TSV: 'Half' is not a merge space"),
         ("tasks: [", "tasks: [[", "config/suites/smoke.yaml is not valid YAML"),
