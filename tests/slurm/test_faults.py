@@ -33,7 +33,7 @@ SLOW_STEPS = """
                 losses = self._step()
 """
 ENOUGH, SHORT = (
-    "runtime=sized(15, 480)",
+    "runtime=parameters.sized(15, 480)",
     ('runtime=lambda w, attempt: attempt if w.task == "shapes" else 15'),
 )
 
@@ -67,7 +67,7 @@ def clone(prepared):
     made = prepared("faults")
     made.edit("workflow/scripts/finetune_unprotected.py", "\nwith job.running", FAIL_ONCE)
     step = "\n                losses = self._step()\n"
-    made.edit("workflow/scripts/trap2/training.py", step, SLOW_STEPS)
+    made.edit("workflow/scripts/trap2/training/trainer.py", step, SLOW_STEPS)
     made.edit("workflow/rules/finetune.smk", ENOUGH, SHORT)
     return made
 

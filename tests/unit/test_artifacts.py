@@ -4,6 +4,7 @@ import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -32,7 +33,7 @@ def test_a_layout_takes_what_its_kind_is_given():
 
 
 def test_a_figure_is_given_its_own_settings_and_no_other():
-    suite = {"tasks": ["a", "b"], "figures": {"task": "b"}}
+    suite = SimpleNamespace(tasks=["a", "b"], figures=SimpleNamespace(task="b"))
     assert artifacts.figure_settings(suite, 2) == {"task": "b"}
     assert artifacts.figure_settings(suite, 3) == {"pair": ("b", "a")}
     assert artifacts.figure_settings(suite, 5) == {"tasks": ["a", "b"]}
