@@ -51,6 +51,9 @@ def test_a_file_and_its_manifest_edited_together_are_refused(tracked, cached):
 def test_make_gives_dvc_a_folder_that_can_be_written(monkeypatch):
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
     project = Path(__file__).parents[2]
+    # The tests may be a recipe of make themselves; this make is not a part of that one.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        monkeypatch.delenv(name, raising=False)
     command = ["make", "--eval", "show: ; @echo $$DVC_SITE_CACHE_DIR", "show"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(project / ".dvc/tmp/site")
