@@ -1,4 +1,4 @@
-"""The one shape of a catalogue, and the five of the library: light, complete, strict."""
+"""The one shape of a catalogue, and the six of the library: light, complete, strict."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ LIGHT = (
     "trap2.data.readers",
     "trap2.models.families",
     "trap2.merging.catalogue",
+    "trap2.evaluation.treatments",
     "trap2.protection.catalogue",
     "trap2.suites.artifacts",
     "trap2.suites.checks",

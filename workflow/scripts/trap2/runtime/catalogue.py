@@ -1,8 +1,8 @@
 """The one shape of a catalogue: entries by name, each with its source, its needs and its options.
 
-The library has five: readers, families of models, protections, merging methods and attacks.  They
-are free of heavy imports, because the workflow's own process reads them in every job; what an entry
-computes with, its function imports when it runs.
+The library has six: readers, families of models, protections, merging methods, treatments (what
+ordinary use does to an update) and attacks.  They are free of heavy imports, because the workflow's
+own process reads them in every job; what an entry computes with, its function imports when it runs.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trap2.evaluation.treatments import TREATMENTS
 from trap2.merging.catalogue import METHODS
 from trap2.models.families import FAMILIES, family_of
 from trap2.protection.catalogue import PROTECTIONS
@@ -71,6 +72,11 @@ class Codes:
     def task_arithmetic(self, script: str) -> Value:
         """A script that adds updates of its backbone's model up."""
         return lambda w: self(script, entries=[self._family(w), (METHODS, "TA")])
+
+    def treatments(self, script: str) -> Value:
+        """A script that handles updates in every way that the catalogue has."""
+        entries = [(TREATMENTS, name) for name in TREATMENTS]
+        return lambda w: self(script, entries=[self._family(w), *entries])
 
     def titled(self, script: str) -> str:
         """A script that calls the configured suite's protections by their titles."""

@@ -18,6 +18,7 @@ from trap2.runtime.settings import plain
 from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import Suites, Wildcards
 from trap2.suites.settings import Config
+from trap2.updates.settings import AdapterSettings
 
 Leaf = Mapping[str, Any]
 """A part of the configuration as a job gets it."""
@@ -156,6 +157,12 @@ class Parameters:
         if w.merges == "data_merges":
             return _leaf({"options": merging.data.methods, "samples": merging.data.samples})
         return _leaf({"options": merging.options, "search": merging.search})
+
+    def extraction_rank(self, w: Wildcards) -> int:
+        """The rank at which whole checkpoints are extracted: that of the suite's adapters."""
+        formats = self.suites(w.suite).release_formats
+        adapter = formats["lora"].adapter if "lora" in formats else None
+        return (adapter or AdapterSettings()).rank
 
     def search(self, w: Wildcards) -> Leaf:
         """The search of the coefficient."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import UPDATE_FILES, Files, Wildcards
+from trap2.suites.suite import protections_of
 
 REFERENCE_TABLES = ("table1.csv", "table2.csv", "cells.csv")
 """The tables that go with released checkpoints."""
@@ -45,6 +46,16 @@ class Results:
             "manifest_all.json",
         ]
         return [f"{self.files.root}/{name}" for name in names]
+
+    def handling(self, w: Wildcards) -> list[str]:
+        """What handling does to a suite's updates: of every backbone, format and protection."""
+        suite, files = self.files.suites(w.suite), self.files
+        return [
+            f"{files.root}/{w.suite}/{backbone}/{release_format}/handling/{protection}.json"
+            for release_format in files.default_formats(w.suite)
+            for backbone in files.backbones(w.suite, release_format)
+            for protection in protections_of(suite, release_format, backbone)
+        ]
 
     def pages(self, w: Wildcards) -> list[str]:
         """The report's pages of those artifacts that the configured suite has."""

@@ -196,6 +196,20 @@ class ScalesRecord(Circumstances):
     sweeps: dict[str, list[ScaleRecord]]
 
 
+class HandlingRecord(Circumstances):
+    """``handling/{protection}.json``: every task's update alone after each treatment.
+
+    ``treatments`` has the names in their order; a task's score after one is None where the
+    treatment does not apply or its model gives NaN, and ``reasons`` says why, by treatment.
+    """
+
+    release_format: str
+    protection: str
+    treatments: list[str]
+    tasks: dict[str, dict[str, ScoreRecord | None]]
+    reasons: dict[str, str]
+
+
 class ScalingRecord(TypedDict):
     """Theorem A.2 at one scale (:class:`trap2.evaluation.theorems.DownScaling`)."""
 
