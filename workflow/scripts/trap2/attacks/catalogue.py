@@ -1,37 +1,27 @@
-"""The attacks by name: who merges a protected update anyway, with what, and at what price.
-
-An attack is a merger that wants a protected update in particular.  It knows the base, the updates
-as they were published, and what it ``needs`` beyond them: nothing, a sample of unlabelled images,
-labels, or a budget of training steps.  It does not know λ, the protection's random draws or the
-unprotected update.  Free of heavy imports, as every catalogue.
-"""
+"""All attacks by name.  Adding one is a file of ``entries`` and a line here, or a plugin."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from trap2.attacks.attack import ATTACKS as ATTACKS
+from trap2.attacks.attack import Attack
+from trap2.attacks.entries import coefficients as coefficients
+from trap2.models.families import FAMILIES
 
-from trap2.runtime.catalogue import Catalogue, Entry, Options
-
-if TYPE_CHECKING:
-    from trap2.merging.sample import Sample
-    from trap2.updates.delta import Update
-
-Recover = Callable[["Update", "Sample | None", Options, int], "Update"]
-"""From the protected update, what the attack may see of its task (None where it needs nothing),
-complete options and a seed to the update that is merged in the protected one's place."""
+_FORMATS = {"lora": "adapters", "full": "whole checkpoints"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attack(Entry):
-    """An attack on one protected update.
+def not_applicable(name: str, release_format: str, family: str) -> str | None:
+    """Why an attack does not apply to a backbone's updates; None where it does.
 
-    Attributes:
-        recover: what it does to the update before it is merged.
+    Args:
+        name: a key of :data:`ATTACKS`.
+        release_format: ``lora`` or ``full``.
+        family: the backbone's, a key of :data:`trap2.models.families.FAMILIES`.
     """
-
-    recover: Recover
-
-
-ATTACKS: Catalogue[Attack] = Catalogue("attack", names="[a-z0-9][a-z0-9-]*", reserved=["none"])
+    attack: Attack = ATTACKS[name]
+    if release_format not in attack.release_formats:
+        takes = " and ".join(_FORMATS[each] for each in attack.release_formats)
+        return f"{attack.title} ({name}) works on {takes}, not {_FORMATS[release_format]}"
+    if attack.needs_attention and not FAMILIES[family].attention:
+        return f"{attack.title} ({name}) works on attention, and a {family} backbone has none"
+    return None

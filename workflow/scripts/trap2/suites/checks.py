@@ -27,6 +27,7 @@ from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.settings import Config, Suite
+from trap2.suites.threats import threat_problems
 from trap2.training.settings import Optimisation
 
 
@@ -112,6 +113,7 @@ def _suite_problems(suite: Suite, catalogue: str | Path | None) -> Iterator[str]
     if problem is not None:
         yield problem
     yield from _ablation_problems(suite)
+    yield from threat_problems(suite)
     figures = suite.figures
     if figures.task not in suite.tasks:
         yield choice("figures.task", figures.task, list(suite.tasks), "a task of this suite")

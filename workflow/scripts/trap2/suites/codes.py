@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from trap2.attacks.catalogue import ATTACKS
 from trap2.evaluation.treatments import TREATMENTS
 from trap2.merging.catalogue import METHODS
 from trap2.models.families import FAMILIES, family_of
@@ -23,6 +24,8 @@ Entry = tuple[Catalogue[Any], str]
 Value = Callable[[Wildcards], str]
 
 Cells = Callable[[Wildcards], Iterable[tuple[str, str]]]
+
+Attacked = Callable[[Wildcards], Iterable[tuple[str, int]]]
 
 
 class Codes:
@@ -68,6 +71,10 @@ class Codes:
     def methods(self, cells: Cells) -> Callable[[Wildcards], dict[str, str]]:
         """The digests of the merging methods of a job's cells."""
         return lambda w: {name: self._of((METHODS, name)) for name, _ in cells(w)}
+
+    def attacks(self, cells: Attacked) -> Callable[[Wildcards], dict[str, str]]:
+        """The digests of the attacks of a job's cells."""
+        return lambda w: {name: self._of((ATTACKS, name)) for name, _ in cells(w)}
 
     def task_arithmetic(self, script: str) -> Value:
         """A script that adds updates of its backbone's model up."""

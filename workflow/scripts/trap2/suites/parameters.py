@@ -15,7 +15,7 @@ from trap2.models.families import family_of
 from trap2.protection.settings import Trap2Settings
 from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.settings import plain
-from trap2.suites import ablations, artifacts, paper
+from trap2.suites import ablations, artifacts, paper, threats
 from trap2.suites.files import Suites, Wildcards
 from trap2.suites.settings import Config
 from trap2.updates.settings import AdapterSettings
@@ -163,6 +163,16 @@ class Parameters:
         formats = self.suites(w.suite).release_formats
         adapter = formats["lora"].adapter if "lora" in formats else None
         return (adapter or AdapterSettings()).rank
+
+    def attack_cells(self, w: Wildcards) -> list[tuple[str, int]]:
+        """Every (attack, attack seed) of a job."""
+        return threats.attack_cells(self.suites(w.suite), w.release_format, w.backbone)
+
+    def attack_options(self, w: Wildcards) -> Leaf:
+        """The options of a job's attacks."""
+        given = threats.threats_of(self.suites(w.suite)).options
+        names = {name for name, _ in self.attack_cells(w)}
+        return _leaf({name: options for name, options in given.items() if name in names})
 
     def search(self, w: Wildcards) -> Leaf:
         """The search of the coefficient."""

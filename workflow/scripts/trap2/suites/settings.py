@@ -221,6 +221,33 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Threats:
+    """Who merges a protected update anyway (docs/threats.md)."""
+
+    attacks: tuple[str, ...] | None = setting(
+        "The attacks that are tried; all that apply by default.", None, least=1
+    )
+    protections: tuple[str, ...] | None = setting(
+        "The protections that are attacked, those of `protections` by default; others are made "
+        "for it.",
+        None,
+    )
+    release_formats: tuple[str, ...] | None = setting(
+        "The release formats that are attacked; all of the suite's by default.", None, least=1
+    )
+    backbones: tuple[str, ...] | None = setting(
+        "The backbones on which updates are attacked; figures.backbone by default.", None, least=1
+    )
+    options: Mapping[str, Mapping[str, Any]] = setting("Options of single attacks, by attack.", {})
+    seeds: int = setting(
+        "Repetitions of attacks that draw at random, each with a seed of its own.",
+        3,
+        at_least=1,
+        at_most=100,
+    )
+
+
+@dataclass(frozen=True)
 class Suite:
     """One experiment - tasks, backbones, release formats, protection and merging."""
 
@@ -253,6 +280,9 @@ class Suite:
     )
     ablations: Ablations = setting(
         "Sweeps of one setting at a time, trained on the figures' backbone on request.", Ablations
+    )
+    threats: Threats | None = setting(
+        "Who merges a protected update anyway, on request: attacks on every protection.", None
     )
 
     def backbones_in(self, release_format: str) -> tuple[str, ...]:

@@ -277,3 +277,51 @@ class AblationRecord(Circumstances):
     labels: dict[str, str]
     unprotected: FoundCell
     variants: list[VariantRecord]
+
+
+class CostRecord(TypedDict):
+    """What an attack cost: images through the whole model, and images of one task that it saw.
+
+    ``unlabelled`` leaves out those that were seen with their labels.
+    """
+
+    forward: int
+    backward: int
+    labelled: int
+    unlabelled: int
+
+
+class AttackPoint(TypedDict):
+    """A merge that an attack ends with; ``budget`` places it on a curve."""
+
+    budget: dict[str, int]
+    found: dict[str, object]
+    val: dict[str, ScoreRecord]
+    test: dict[str, ScoreRecord]
+    cost: CostRecord
+
+
+class AttackCell(TypedDict):
+    """An attack with one seed of its own; the last point is what it comes to."""
+
+    attack: str
+    attack_seed: int
+    options: Options
+    points: list[AttackPoint]
+    seconds: float
+    key: NotRequired[str]
+    digest: NotRequired[str]
+
+
+class AttackRecord(Circumstances):
+    """``attacks/{protection}/{protected}.json``: every attack on one protected update.
+
+    Cells by ``{attack}@{attack seed}``.
+    """
+
+    release_format: str
+    protection: str
+    protected_task: str
+    tasks: list[str]
+    seed: int
+    cells: dict[str, AttackCell]

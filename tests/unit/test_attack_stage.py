@@ -1,0 +1,197 @@
+"""Where attacks happen: what they may ask, what it costs, and what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stages import TASKS, tiny_stage
+from trap2.attacks.attack import ATTACKS, Attack
+from trap2.attacks.catalogue import not_applicable
+from trap2.attacks.stage import Merge, Stage
+from trap2.attacks.staging import AttackPlan, attack_points, attack_updates
+from trap2.evaluation.cells import search_cell
+from trap2.evaluation.tasks import Scorer
+from trap2.merging.merger import Merger
+from trap2.runtime import files
+from trap2.runtime.catalogue import CatalogueError
+from trap2.runtime.errors import Trap2Error
+
+RECORD: Any = {"backbone": "b", "protection": "trap2", "protected_task": "b"}
+ENTRY: dict[str, Any] = {"paper": "ours", "group": "update"}
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return tiny_stage()
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Adds an attack for the time of a test."""
+
+    def add(name: str, run: Any, **settings: Any) -> None:
+        entry = Attack(name=name, run=run, **(ENTRY | settings))
+        monkeypatch.setitem(ATTACKS._entries, name, entry)
+
+    return add
+
+
+def weights(stage: Stage) -> dict[str, torch.Tensor]:
+    return {name: w.clone() for name, w in stage.model.state_dict().items()}
+
+
+def test_one_coefficient_is_the_cell_of_task_arithmetic(stage: Stage) -> None:
+    scorer = Scorer(stage.model, stage.tasks, stage.references)
+    cell = search_cell(scorer, Merger(list(stage.updates.values())), "TA", {}, stage.search)
+    point = attack_points(stage, "one", 0, {})[-1]
+    assert point["found"]["coefficient"] == cell["coefficient"]
+    assert point["test"] == cell["test"]
+    assert point["val"] == cell["val"]
+
+
+def test_combined_updates_are_what_they_say(stage: Stage) -> None:
+    before = weights(stage)
+    deltas = [{k: d.dense() for k, d in stage.updates[t].items()} for t in TASKS]  # type: ignore[union-attr]
+    found = stage.accuracies_at(deltas, [0.2, -0.5, 1.0])
+    by_hand = {k: 0.2 * deltas[0][k] - 0.5 * deltas[1][k] + deltas[2][k] for k in deltas[0]}
+    assert found == stage.accuracies(by_hand)
+    after = weights(stage)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_costs_are_counted_where_they_arise(stage: Stage) -> None:
+    stage.begin("x", 0)
+    stage.accuracies({})
+    inputs = stage.sample("a", 10, labelled=False).inputs
+    stage.sample("b", 4, labelled=True)
+    parameter = torch.zeros(1, requires_grad=True)
+    stage.model(inputs + parameter).sum().backward()
+    assert stage.meter.record() == {
+        "forward": 3 * 24 + 10,
+        "backward": 10,
+        "labelled": 24 + 4,
+        "unlabelled": 10,
+    }
+
+
+def test_a_copy_of_the_model_counts_too(stage: Stage) -> None:
+    import copy
+
+    stage.begin("x", 0)
+    copy.deepcopy(stage.model)(stage.sample("a", 5, labelled=False).inputs)
+    assert stage.meter.record()["forward"] == 5
+
+
+def test_samples_are_nested_and_do_not_depend_on_the_attack(stage: Stage) -> None:
+    stage.begin("x", 1)
+    few, many = (stage.sample("a", n, labelled=False) for n in (3, 9))
+    assert torch.equal(few.inputs, many.inputs[:3])
+    stage.begin("y", 1)
+    assert torch.equal(many.inputs, stage.sample("a", 9, labelled=False).inputs)
+    stage.begin("y", 2)
+    assert not torch.equal(many.inputs, stage.sample("a", 9, labelled=False).inputs)
+    with pytest.raises(Trap2Error, match="images = 0"):
+        stage.sample("a", 0, labelled=False)
+
+
+def test_draws_differ_by_attack_and_seed(stage: Stage) -> None:
+    draws = []
+    for name, seed in (("x", 0), ("x", 1), ("y", 0)):
+        stage.begin(name, seed)
+        draws.append(stage.generator("noise").standard_normal())
+        assert draws[-1] == stage.generator("noise").standard_normal()
+    assert len(set(draws)) == 3
+
+
+def test_acquiring_counts_only_while_the_others_are_kept(stage: Stage) -> None:
+    alone = stage.left_out()[1]
+    kept = {**alone, "b": 70.0}
+    assert stage.goal(kept, "acquire") == 70.0
+    lost = {task: 0.9 * value for task, value in alone.items()} | {"b": 99.0}
+    shortfall = 0.05 * np.mean([alone["a"], alone["c"]])
+    assert stage.goal(lost, "acquire") == pytest.approx(-shortfall)
+    assert stage.goal({"a": 50.0, "b": 25.0, "c": 75.0}) == pytest.approx(100)
+
+
+def test_what_attacks_share_is_charged_to_each(stage: Stage) -> None:
+    costs = []
+    for name in ("x", "y"):
+        stage.begin(name, 0)
+        stage.left_out()
+        costs.append(stage.meter.record())
+    assert costs[0] == costs[1]
+    assert costs[0]["forward"] > 0
+
+
+def test_points_of_a_curve_have_their_own_costs(stage: Stage, added: Any) -> None:
+    def curve(stage: Stage, _options: object) -> Iterator[Merge]:
+        for images, resumes in ((2, False), (3, False), (4, True)):
+            stage.model(stage.sample("a", images, labelled=False).inputs)
+            yield Merge({}, budget={"images": images}, resumes=resumes)
+
+    added("curve", curve)
+    points = attack_points(stage, "curve", 0, {})
+    assert [point["cost"]["forward"] for point in points] == [2, 3, 7]
+    assert [point["cost"]["unlabelled"] for point in points] == [2, 3, 4]
+    assert [point["budget"]["images"] for point in points] == [2, 3, 4]
+
+
+def test_cells_are_kept_until_what_they_depend_on_changes(
+    stage: Stage, added: Any, tmp_path: Path
+) -> None:
+    runs: list[int] = []
+
+    def counted(stage: Stage, _options: object) -> Iterator[Merge]:
+        runs.append(stage.attack_seed)
+        yield Merge({})
+
+    added("counted", counted)
+    output = tmp_path / "a.json"
+
+    def attacked(code: str, seeds: int = 2) -> dict[str, Any]:
+        plan = AttackPlan([("counted", k) for k in range(seeds)], {}, {"counted": code})
+        attack_updates(stage, plan, RECORD, {}, output=output, log=lambda _: None)
+        return dict(files.read_json(output)["cells"])
+
+    first = attacked("1")
+    assert attacked("1") == first
+    assert runs == [0, 1]
+    assert list(attacked("1", 3)) == ["counted@0", "counted@1", "counted@2"]
+    assert runs == [0, 1, 2]
+    attacked("2")
+    assert runs == [0, 1, 2, 0, 1]
+    record = files.read_json(output)
+    record["cells"]["counted@0"]["points"] = []
+    files.write_json(output, record)
+    attacked("2")
+    assert runs[5:] == [0]
+
+
+def test_an_attack_that_ends_with_nothing_or_nan_is_refused(stage: Stage, added: Any) -> None:
+    added("nothing", lambda _stage, _options: iter(()))
+    with pytest.raises(Trap2Error, match="nothing ended with nothing"):
+        attack_points(stage, "nothing", 0, {})
+    layer = f"{stage.targets[0]}.weight"
+    bad = torch.full_like(stage.base[layer], torch.nan)
+    added("bad", lambda _stage, _options: iter([Merge({layer: bad})]))
+    with pytest.raises(Trap2Error, match=r"bad.*NaN"):
+        attack_points(stage, "bad", 0, {})
+
+
+def test_a_stage_wants_an_update_a_task(stage: Stage) -> None:
+    with pytest.raises(Trap2Error, match="one update a task"):
+        Stage(stage.model, stage.tasks, {}, "b", stage.search, {})
+
+
+def test_an_entry_says_where_it_does_not_apply(added: Any) -> None:
+    added("heads", iter, release_formats=("full",), needs_attention=True)
+    assert "whole checkpoints, not adapters" in str(not_applicable("heads", "lora", "vit"))
+    assert "attention" in str(not_applicable("heads", "full", "convnext"))
+    assert not_applicable("heads", "full", "vit") is None
+    with pytest.raises(CatalogueError, match="group = 'none'"):
+        added("grouped", iter, group="none")

@@ -1,0 +1,1 @@
+"""The attacks' entries, by group; light, as every catalogue."""

@@ -1,0 +1,159 @@
+"""One protected update, attacked in every way: a file of cells.
+
+What an earlier run left in the file stays where it is still valid, so that a new attack costs its
+own cells and nothing else, and a killed job goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from trap2.attacks.catalogue import ATTACKS
+from trap2.attacks.meter import Meter
+from trap2.attacks.stage import Stage
+from trap2.data.prepared import SplitName
+from trap2.evaluation.cells import cell_key, seal
+from trap2.evaluation.merges import earlier_cells
+from trap2.models.scoring import score_record
+from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
+from trap2.updates.applied import AppliedUpdate, check_finite
+from trap2.updates.records import AttackCell, AttackPoint, AttackRecord, Options, ScoreRecord
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """How one protected update is attacked.
+
+    Attributes:
+        cells: (attack, attack seed) of every cell, in order.
+        options: the configured options of attacks that have some.
+        code: the digest of each attack's code.
+    """
+
+    cells: Sequence[tuple[str, int]]
+    options: Mapping[str, Options]
+    code: Mapping[str, str]
+
+
+def cell_name(attack: str, attack_seed: int) -> str:
+    """What a cell is called in its file."""
+    return f"{attack}@{attack_seed}"
+
+
+def attack_updates(
+    stage: Stage,
+    plan: AttackPlan,
+    record: AttackRecord,
+    depends_on: Mapping[str, object],
+    *,
+    output: Path,
+    log: Callable[[str], None],
+) -> None:
+    """Make every cell of a plan that the file of an earlier run lacks, and write the file.
+
+    The file is written after each cell, with the earlier run's cells that are not due yet.
+
+    Args:
+        stage: where the attacks happen; its tasks have the split ``test`` as well.
+        plan: the cells.
+        record: what the file says besides its cells.
+        depends_on: what else the cells depend on: digests of the inputs, of the code and so on.
+        output: the file; cells in it whose key fits are taken over.
+        log: receives a line a cell.
+
+    Raises:
+        Trap2Error: an attack ends with nothing, or with a model that is NaN or infinite.
+    """
+    common = {
+        **depends_on,
+        "references": stage.references,
+        "search": asdict(stage.search),
+        "device": record.get("device"),
+        "batch_size": {name: task.batch_size for name, task in stage.tasks.items()},
+    }
+    earlier = cast(dict[str, AttackCell], earlier_cells(output))
+    made: dict[str, AttackCell] = {}
+    for attack, attack_seed in plan.cells:
+        name = cell_name(attack, attack_seed)
+        options = ATTACKS[attack].check_options(plan.options.get(attack, {}))
+        own = {"attack": attack, "attack_seed": attack_seed, "options": dict(options)}
+        key = cell_key({**common, **own, "attack_code": plan.code[attack]})
+        cell = earlier.get(name)
+        if cell is None or cell.get("key") != key:
+            started = time.monotonic()
+            points = attack_points(stage, attack, attack_seed, options)
+            seconds = round(time.monotonic() - started, 2)
+            cell = _sealed({**own, "points": points, "seconds": seconds, "key": key})
+        log(f"{name}: {_result(stage, cell)}, {cell['seconds']} s")
+        made[name] = cell
+        files.write_json(output, {**record, "cells": earlier | made})
+    files.write_json(output, {**record, "cells": made})
+
+
+def attack_points(
+    stage: Stage, attack: str, attack_seed: int, options: Options
+) -> list[AttackPoint]:
+    """Run an attack, and score what it ends with on both splits.
+
+    Args:
+        stage: where it happens; holds W0 again afterwards.
+        attack: its name.
+        attack_seed: which repetition this is.
+        options: complete.
+
+    Returns:
+        A point for each merge that it yields.
+
+    Raises:
+        Trap2Error: there is none, or the model is NaN or infinite there.
+    """
+    stage.begin(attack, attack_seed)
+    points: list[AttackPoint] = []
+    cost = Meter()
+    for merge in ATTACKS[attack].run(stage, options):
+        spent = stage.meter.take()
+        if merge.resumes:
+            spent.merge(cost)
+        cost = spent
+        with AppliedUpdate(stage.model, merge.delta) as applied:
+            applied.set(merge.scale)
+            check_finite(stage.model, f"attack {attack}")
+            val, test = _scores(stage, "val"), _scores(stage, "test")
+        # Scoring is no part of the attack.
+        stage.meter.take()
+        points.append(
+            {
+                "budget": dict(merge.budget),
+                "found": dict(merge.found),
+                "val": val,
+                "test": test,
+                "cost": cost.record(),
+            }
+        )
+    if not points:
+        raise Trap2Error(f"attack {attack} ended with nothing; it must yield a merge")
+    return points
+
+
+def _scores(stage: Stage, split: SplitName) -> dict[str, ScoreRecord]:
+    return {
+        name: score_record(task.score(stage.model, split)) for name, task in stage.tasks.items()
+    }
+
+
+def _sealed(cell: Mapping[str, object]) -> AttackCell:
+    return cast(AttackCell, seal(cast(Any, cell)))
+
+
+def _result(stage: Stage, cell: AttackCell) -> str:
+    test = cell["points"][-1]["test"]
+    others = [test[task]["accuracy"] for task in stage.others]
+    return (
+        f"{stage.protected} {test[stage.protected]['accuracy']:.1f} %, "
+        f"the others {sum(others) / len(others):.1f} %"
+    )
