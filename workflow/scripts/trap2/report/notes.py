@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from trap2.report.shapes import Point, Row
+from trap2.report.shapes import Point, Row, Rows
 from trap2.report.tables.columns import NOTES
 from trap2.updates.records import Circumstances
 
@@ -46,6 +46,16 @@ def run_of(record: Circumstances, seed: int) -> str:
 def add_caption_notes(about: str, records: Iterable[Circumstances]) -> str:
     """A figure's caption with the notes of the records behind it above it, wrapped."""
     return "\n".join([*textwrap.wrap(notes_of(records), CAPTION_WIDTH), about])
+
+
+def about_rows(rows: Rows, seed: int) -> str:
+    """What the caption of a figure of a table's rows begins with: suite, seed and split.
+
+    The rows' notes stand above it, as in :func:`add_caption_notes`.
+    """
+    notes = sorted({row[NOTES] for row in rows if row.get(NOTES)})
+    suite = rows[0]["suite"] if rows else "no"
+    return "\n".join([*notes, f"{suite} suite, seed {seed}, test split"])
 
 
 def add_closing_notes(text: str, rows: Iterable[Row]) -> str:

@@ -8,9 +8,11 @@ from typing import TypeVar
 from trap2.report.shapes import TextRow
 from trap2.report.tables.columns import CELL, UPDATE
 from trap2.updates.records import (
+    AttackRecord,
     CellRecord,
     CurvatureRecord,
     FoundCell,
+    HandlingRecord,
     MergeRecord,
     PairsRecord,
     UpdateRecord,
@@ -39,7 +41,10 @@ def group(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def facts_of(record: UpdateRecord | MergeRecord | PairsRecord | CurvatureRecord) -> TextRow:
+Placed = UpdateRecord | MergeRecord | PairsRecord | CurvatureRecord | AttackRecord | HandlingRecord
+
+
+def facts_of(record: Placed) -> TextRow:
     """What a row says of the record that it comes from; the column ``release`` is its format."""
     return {
         "suite": record["suite"],
@@ -152,7 +157,7 @@ def complete_rows(
     return rows
 
 
-def explanation(suite: str, number: int, reason: str) -> tuple[list[str], list[TextRow]]:
+def explanation(suite: str, number: int | str, reason: str) -> tuple[list[str], list[TextRow]]:
     """Columns and the one row of a table that a suite cannot have."""
     row = {"suite": suite, "table": str(number), "not_applicable": reason}
     return list(row), [row]
