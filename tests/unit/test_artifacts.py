@@ -47,13 +47,14 @@ def test_a_plain_run_makes_what_the_summary_names():
 
 
 def test_every_artifact_is_known_by_name():
-    every = artifacts.all_names(figures=True, ablations=["rank"])
+    every = artifacts.all_names(figures=True, threats=True, ablations=["rank"])
     assert len(every) == len(set(every))
     assert [name for name in every if artifacts.unknown_name(name)] == []
     assert set(every) > set(artifacts.plain_names(["lora", "full"])) | artifacts.PAGES.keys()
-    without = set(every) - set(artifacts.all_names(figures=False, ablations=[]))
+    without = set(every) - set(artifacts.all_names(figures=False, threats=False, ablations=[]))
     assert {name.split(".")[0].rstrip("0123456789") for name in without} == {
-        *("figure", "theorem", "theory", "ablation_rank")
+        *("figure", "theorem", "theory", "ablation_rank"),
+        *("threats", "threats_cells", "price", "recovery", "handling"),
     }
 
 
@@ -66,7 +67,9 @@ def test_claims_can_be_on_every_table_and_figure_and_no_other():
     claim = schema["properties"]["claims"]["items"]["properties"]
     allowed = re.compile(claim["table"]["pattern"])
     names = [f"{kind}{n}" for kind in ("table", "figure") for n in range(100)]
+    names += list(artifacts.ARTIFACTS)
     known = {*(f"table{n}" for n in paper.TABLES), *(f"figure{n}" for n in paper.FIGURES)}
+    known |= set(artifacts.CLAIMED_THREATS)
     assert {name for name in names if allowed.match(name)} == known
 
 
@@ -75,3 +78,4 @@ def test_the_page_on_artifacts_has_every_table_and_figure():
     rows = re.findall(r"^\| ([0-9, ]+) \|", page, re.M)
     listed = [int(number) for row in rows for number in row.split(",")]
     assert listed == [*paper.TABLES, *paper.FIGURES]
+    assert [name for name in artifacts.threat_names() if name.split(".")[0] not in page] == []

@@ -8,12 +8,15 @@ from trap2.report.claims import FAILS, HOLDS, UNTESTED, claim_rows, judge, load_
 from trap2.report.comparison import number_rows, order, pattern_rows
 from trap2.report.comparison_page import comparison_page
 from trap2.report.published import read_published
+from trap2.report.tables.recovery import published_recovery
+from trap2.runtime import files
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.paper import TABLES
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = load_claims(ROOT / "config/claims.yaml")
 PUBLISHED = read_published(ROOT / f"config/published/table{n}.csv" for n in TABLES)
+RECOVERY = published_recovery(files.read_csv(ROOT / "config/published/recovery.csv"))
 
 
 def row(protection: str, **values: str) -> dict[str, str]:
@@ -90,10 +93,19 @@ def test_what_cannot_be_asked_is_not_tested(tables, reason):
     assert reason in found.reason
 
 
+def test_a_share_of_nothing_is_no_comparison():
+    test = {"kind": "columns", "left": ["acquired"], "value": 50, "relation": "below"}
+    claim = rows_claim() | {"table": "threats", "test": test | {"factor": 1.0, "share": 1.0}}
+    rows = [row("trap2", acquired="12.500"), row("trap2", acquired="")]
+    found = judge(claim, {"threats": rows})
+    assert (found.verdict, found.held, found.count) == (HOLDS, 1, 1)
+
+
 def test_every_claim_on_a_table_holds_for_the_published_numbers():
-    tables = {f"table{n}": rows for n, rows in PUBLISHED.items()}
+    tables = {f"table{n}": rows for n, rows in PUBLISHED.items()} | {"recovery": RECOVERY}
     for claim in CLAIMS:
-        expected = HOLDS if claim["table"].startswith("table") else UNTESTED
+        asked = claim["table"].startswith("table") or claim["table"] == "recovery"
+        expected = HOLDS if asked else UNTESTED
         assert judge(claim, tables).verdict == expected, claim["id"]
 
 

@@ -13,6 +13,7 @@ from trap2.suites.codes import Codes
 from trap2.suites.files import PUBLISHED, UPDATE_FILES, Files, update_patterns
 from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
+from trap2.suites.threat_files import ThreatFiles
 
 code_digest.lend_to_jobs()
 if workflow.is_main_process:
@@ -59,6 +60,7 @@ if RELEASED:
         sys.exit(reason)
 
 files = Files(suite_of, configuration, ancient)
+threat_files = ThreatFiles(files)
 results = Results(files)
 code = Codes(ROOT / "workflow" / "scripts", suite_of, configuration)
 parameters = Parameters(suite_of, configuration, catalogue.load_rows(configuration.catalogue))

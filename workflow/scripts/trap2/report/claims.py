@@ -162,7 +162,8 @@ def _comparisons(name: str, test: Test, tables: Tables) -> Iterator[tuple[float,
             float(row[key]) <= limit for key, limit in test.get("at_most", {}).items()
         ):
             right = float(row[test["right"]]) if "right" in test else float(test["value"])
-            yield from ((float(row[column]), right) for column in test["left"])
+            # A share of nothing is empty, and is no comparison.
+            yield from ((float(row[column]), right) for column in test["left"] if row[column])
 
 
 def _row_comparisons(rows: Rows, test: Test, tables: Tables) -> Iterator[tuple[float, float]]:

@@ -58,6 +58,7 @@ def _figure(number: int, figure: Figure) -> Artifact:
 
 
 TABLE_PAGES, FIGURE_PAGES, THEORY, CLAIMS = "Tables", "Figures", "Theory", "Claims"
+THREATS = "Threats"
 """The sections of the report; that of the ablations stands with their rule."""
 
 
@@ -82,6 +83,30 @@ ARTIFACTS: dict[str, Artifact] = {
         *(("txt",), THEORY, "Premises"),
         "How often the premises of Theorems A.2 and A.4 hold.",
     ),
+    "threats": Artifact(
+        *(("csv", "pdf", "png"), THREATS, "Attacks"),
+        "What each attack acquires of each protection, in percent of the way from zero-shot to the "
+        "unprotected merge on the protected task, and what it keeps of the other tasks; mean over "
+        "the protected tasks, with the verdict, what the attacker knows, and the cost.",
+    ),
+    "threats_cells": Artifact(
+        *(("csv",), THREATS, "Attacks, every merge"),
+        "Every merge of every attack: a row a protected task, seed and budget.",
+    ),
+    "price": Artifact(
+        *(("csv", "pdf", "png"), THREATS, "Price"),
+        "What attacks with a budget acquire and keep, over images a task and over steps.",
+    ),
+    "recovery": Artifact(
+        *(("csv", "tex"), THREATS, "Recovery"),
+        "Accuracy in percent after merging with data and after recovery with data, mean over tasks "
+        "and protected tasks, beside the project page's Table 5.",
+    ),
+    "handling": Artifact(
+        *(("csv", "pdf", "png"), THREATS, "Handling"),
+        "Standalone accuracy after what people do to weights without merging them, beside that as "
+        "released; mean over the tasks.",
+    ),
     "claims": Artifact(
         *(("csv",), CLAIMS, "Claims and verdicts"),
         "The paper's claims and what the run says about each. *held* of *of* comparisons satisfy "
@@ -95,6 +120,10 @@ ARTIFACTS: dict[str, Artifact] = {
     ),
 }
 """All that a suite can show, by the stem of its files; ablations aside."""
+
+
+CLAIMED_THREATS = ("threats", "recovery", "handling")
+"""The tables about attacks and handling that claims are tested on."""
 
 
 MANIFESTS = ("manifest.json", "manifest_all.json")
@@ -125,6 +154,16 @@ BRIEFS = {
 """What the summary of a plain run says of its artifacts, by their files."""
 
 
+def threat_names() -> list[str]:
+    """The files about attacks and handling."""
+    return [
+        f"{name}.{form}"
+        for name, artifact in ARTIFACTS.items()
+        if artifact.section == THREATS
+        for form in artifact.forms
+    ]
+
+
 def plain_names(release_formats: Collection[str]) -> list[str]:
     """The files of a run for which nothing was asked, of a suite with these release formats."""
     return [
@@ -135,17 +174,20 @@ def plain_names(release_formats: Collection[str]) -> list[str]:
     ]
 
 
-def all_names(*, figures: bool, ablations: Iterable[str]) -> list[str]:
+def all_names(*, figures: bool, threats: bool, ablations: Iterable[str]) -> list[str]:
     """Every file that a suite can show.
 
     Args:
         figures: whether it has figures (:func:`figure_not_applicable`), and with them theory.
+        threats: whether it says what is attacked.
         ablations: the settings that it sweeps.
     """
+    lacking = set() if figures else {FIGURE_PAGES, THEORY}
+    lacking |= set() if threats else {THREATS}
     shown = {
         name: artifact.forms
         for name, artifact in ARTIFACTS.items()
-        if figures or artifact.section not in {FIGURE_PAGES, THEORY}
+        if artifact.section not in lacking
     }
     shown |= {f"ablation_{setting}": ("csv", "pdf", "png") for setting in ablations}
     return [f"{name}.{form}" for name, forms in shown.items() for form in forms]

@@ -14,7 +14,7 @@ from trap2.models.families import FAMILIES, family_of
 from trap2.protection.catalogue import PROTECTIONS
 from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.code_digest import code_digest, entry_digest
-from trap2.suites import bundle
+from trap2.suites import bundle, threats
 from trap2.suites.files import Suites, Wildcards
 from trap2.suites.settings import Config
 
@@ -89,6 +89,24 @@ class Codes:
         """A script that calls the configured suite's protections by their titles."""
         names = self.suites(self.config.suite).protections
         return self(script, entries=[(PROTECTIONS, name) for name in names])
+
+    def attacked(self, script: str) -> Value:
+        """A script that calls a suite's attacks and what they attack by their titles."""
+
+        def of(w: Wildcards) -> str:
+            suite = self.suites(w.suite)
+            protections, attacks = set[str](), set[str]()
+            for release_format in threats.attacked_formats(suite):
+                for backbone in threats.attacked_backbones(suite, release_format):
+                    found = threats.attacked_protections(suite, release_format, backbone)
+                    protections |= {name for name in found if name in PROTECTIONS}
+                    cells = threats.attack_cells(suite, release_format, backbone)
+                    attacks |= {name for name, _ in cells}
+            entries: list[Entry] = [(PROTECTIONS, name) for name in sorted(protections)]
+            entries += [(ATTACKS, name) for name in sorted(attacks)]
+            return self(script, entries=entries)
+
+        return of
 
     def _family(self, w: Wildcards) -> Entry:
         backbone = self.suites(w.suite).backbones[w.backbone]

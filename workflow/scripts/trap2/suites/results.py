@@ -7,7 +7,6 @@ from pathlib import Path
 
 from trap2.suites import ablations, artifacts, paper
 from trap2.suites.files import UPDATE_FILES, Files, Wildcards
-from trap2.suites.suite import protections_of
 
 REFERENCE_TABLES = ("table1.csv", "table2.csv", "cells.csv")
 """The tables that go with released checkpoints."""
@@ -32,7 +31,8 @@ class Results:
         figures = self.files.has_figures(suite)
         swept = figures and not self.files.released
         shown = ablations.swept(self.files.suites(suite)) if swept else {}
-        return artifacts.all_names(figures=figures, ablations=shown)
+        threats = self.files.suites(suite).threats is not None
+        return artifacts.all_names(figures=figures, threats=threats, ablations=shown)
 
     def finished(self, w: Wildcards) -> list[str]:
         """The configured suite's artifacts of a run without a target, and their manifest."""
@@ -47,15 +47,9 @@ class Results:
         ]
         return [f"{self.files.root}/{name}" for name in names]
 
-    def handling(self, w: Wildcards) -> list[str]:
-        """What handling does to a suite's updates: of every backbone, format and protection."""
-        suite, files = self.files.suites(w.suite), self.files
-        return [
-            f"{files.root}/{w.suite}/{backbone}/{release_format}/handling/{protection}.json"
-            for release_format in files.default_formats(w.suite)
-            for backbone in files.backbones(w.suite, release_format)
-            for protection in protections_of(suite, release_format, backbone)
-        ]
+    def threats(self, w: Wildcards) -> list[str]:
+        """All about attacks and handling, of the configured suite."""
+        return [f"{self.files.root}/{name}" for name in artifacts.threat_names()]
 
     def pages(self, w: Wildcards) -> list[str]:
         """The report's pages of those artifacts that the configured suite has."""
@@ -99,9 +93,11 @@ class Results:
         return f"{self.files.root}/{folder}/{name}"
 
     def claimed(self, w: Wildcards) -> list[str]:
-        """The tables and figures that claims are tested on; figures where the suite has them."""
+        """What claims are tested on: tables, figures and threats where the suite has them."""
         figures = paper.FIGURES if self.files.has_figures(w.suite) else []
         names = [f"table{n}" for n in paper.TABLES] + [f"figure{n}" for n in figures]
+        if self.files.suites(w.suite).threats is not None:
+            names += artifacts.CLAIMED_THREATS
         return [f"{self.files.root}/{w.suite}/{name}.csv" for name in names]
 
     def to_release(self, w: Wildcards) -> list[str]:
