@@ -126,6 +126,9 @@ def test_the_strongest_is_chosen_on_validation_and_reported_on_test():
     assert by_task["a"]["acquired"] == 100.0
     # Two gets 90 on b and does not keep the others.
     assert by_task["b"]["acquired"] == 50.0
+    # Whatever the order: two gets more of b, and does not keep the others.
+    last = record("b", *list(RECORDS[1]["cells"].values())[1:], RECORDS[1]["cells"]["distil@0"])
+    assert threats.strongest_points([last], REFERENCES)[0]["acquired"] == 50.0
     tempting = record(
         "a", cell("two", point((30, 60, 80), val=(90, 60, 80))), RECORDS[0]["cells"]["distil@0"]
     )
