@@ -13,6 +13,8 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
+from trap2.evaluation.handled import Subject, as_model
+from trap2.evaluation.treatments import TREATMENTS
 from trap2.merging.merger import Merger
 from trap2.runtime import files
 from trap2.updates.applied import AppliedUpdate
@@ -123,6 +125,26 @@ def test_an_adapter_is_pefts_or_refused(tmp_path, number):
     for layer, delta in expected.items():
         ours = found.get(layer, torch.zeros_like(delta)).double()
         assert (ours - delta).norm() <= 1e-5 * max(delta.norm(), 0.1)
+
+
+@pytest.mark.parametrize("number", harness.numbers(100))
+def test_every_treatment_of_an_adapter_is_a_model_or_refused(tmp_path, number):
+    random = harness.generator("treatment", number)
+    base = tmp_path / "tower.safetensors"
+    files.write_tensors(base, dict(tower().named_parameters()))
+    folder = tmp_path / "adapter"
+    adapter(folder, random, SHAPES)
+
+    def handle() -> None:
+        subject = Subject.of(tower(), load_update(folder, base), 4)
+        for treatment in TREATMENTS.values():
+            if subject.has_factors or not treatment.factors:
+                output = as_model(subject.model, treatment.handle(subject))(torch.ones(2, 6))
+                assert output.shape == (2, 5)
+
+    harness.attempt(
+        handle, tmp_path, ["adapter_config.json", "adapter_model", str(folder), "layer"]
+    )
 
 
 HUB = {

@@ -376,7 +376,7 @@ def test_a_fault_of_the_program_keeps_its_trace(own, monkeypatch):
     assert not isinstance(result.exception, Trap2Error)
 
 
-@pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "search"])
+@pytest.mark.parametrize("command", ["train", "protect", "merge", "evaluate", "search", "audit"])
 def test_every_command_has_an_example_that_can_be_parsed(command, own, monkeypatch, tmp_path):
     text = CliRunner().invoke(main, [command, "--help"]).output
     example = text.split("Example", 1)[1].split(f"trap2 {command} ", 1)[1].split("\n\n")[0]

@@ -325,6 +325,9 @@ def test_an_update_of_another_model_is_refused(tower, update):
     update["fc1.weight"] = LowRank(torch.zeros(9, 2), torch.zeros(2, 48))
     with pytest.raises(UpdateError, match="belongs to another base"):
         Subject.of(tower, update, 1)
+    update["fc1.weight"] = LowRank(torch.full((40, 2), 1e25), torch.full((2, 48), 1e25))
+    with pytest.raises(UpdateError, match="too large"):
+        Subject.of(tower, update, 1)
     with pytest.raises(UpdateError, match="NaN or infinity"):
         Subject.of(tower, {"fc1.weight": torch.full((40, 48), math.nan)}, 1)
 

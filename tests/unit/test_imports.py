@@ -20,7 +20,8 @@ FLOORS = (
     ("training",),
     ("attacks",),
     ("suites",),
-    ("report", "cli"),
+    ("report",),
+    ("cli",),
 )
 ROOMS = [
     *("runtime", "data", "models", "updates", "protection", "training"),

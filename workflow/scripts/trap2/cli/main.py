@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from trap2.cli.audit import audit
 from trap2.cli.debug import debug
 from trap2.cli.evaluate import evaluate
 from trap2.cli.merge import merge
@@ -45,5 +46,5 @@ def main(files: tuple[str, ...]) -> None:
     plugins.load(files)
 
 
-for _command in (train, protect, merge, evaluate, search, verify, debug):
+for _command in (train, protect, merge, evaluate, search, audit, verify, debug):
     main.add_command(_command)

@@ -23,6 +23,7 @@ from trap2.updates.delta import (
     LayerUpdate,
     LowRank,
     Update,
+    UpdateError,
     check_updates,
     dense_layers,
     layer_updates,
@@ -82,7 +83,9 @@ class Subject:
         subject = cls(
             model, {k: _on(part, place) for k, part in parts.items()}, max(ranks, default=rank)
         )
-        subject.merged()
+        for layer, weight in subject.merged().items():
+            if not weight.isfinite().all():
+                raise UpdateError(f"layer {layer}: W0 + ΔW is NaN or infinite; ΔW is too large")
         return subject
 
     @property
