@@ -22,19 +22,19 @@ def test_the_attack_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "_loaded", set())
     before = set(sys.modules)
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
-    path = tmp_path / "left_out.py"
+    path = tmp_path / "mine.py"
     path.write_text(example, "utf-8")
     try:
         plugins.load([path])
-        assert not_applicable("left-out", "full", "convnext") is None
+        assert not_applicable("alone", "full", "convnext") is None
         stage = tiny_stage()
-        (point,) = attack_points(stage, "left-out", 0, {})
+        (point,) = attack_points(stage, "alone", 0, {})
     finally:
         for name in set(sys.modules) - before:
             del sys.modules[name]
-    # The merge of the other tasks' updates alone, scored on all tasks.
-    others = [update for task, update in stage.updates.items() if task != stage.protected]
+    # Its one update, scored on all tasks.
     scorer = Scorer(stage.model, stage.tasks, stage.references)
-    cell = search_cell(scorer, Merger(others), "TA", {}, stage.search)
+    merger = Merger([stage.updates[stage.protected]])
+    cell = search_cell(scorer, merger, "TA", {}, stage.search)
     assert point["found"]["coefficient"] == cell["coefficient"]
     assert point["test"] == cell["test"]
