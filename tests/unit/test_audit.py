@@ -7,21 +7,50 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import test_cli
 import torch
+import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from trap2.attacks.attack import ATTACKS, Attack
 from trap2.attacks.audit import SCALES, VERDICTS
 from trap2.attacks.stage import Merge
 from trap2.cli.main import main
+from trap2.data.prepared import write_split
 from trap2.evaluation.treatments import RELEASED, TREATMENTS
+from trap2.models.clip.heads import write_head
+from trap2.models.clip.tower import features, load_tower, normalise
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
 from trap2.updates.adapters import ADAPTER_FILES, read_adapter
-from trap2.updates.delta import dense
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.delta import dense, dense_layers
+from trap2.updates.stored import load_update
 
-own = test_cli.own
+random_files = test_cli.own
+
+
+@pytest.fixture(scope="module")
+def own(random_files: Path) -> Path:
+    """Those files, but every adapter is right about all images, so that any change costs."""
+    base = random_files / "vit/tower.safetensors"
+    tower = load_tower(base, {"architecture": test_cli.ARCHITECTURE}, torch.device("cpu"))
+    for task in ("pets", "plants"):
+        update = load_update(random_files / "updates" / task, base)
+        folder = random_files / "data" / task / "16"
+        with AppliedUpdate(tower, dense_layers(update)) as applied, torch.inference_mode():
+            applied.set(1.0)
+            images = {s: np.load(folder / f"{s}.images.npy") for s in ("val", "test")}
+            found = {s: features(tower, normalise(torch.from_numpy(images[s]))) for s in images}
+        # Away from the mean of all images, or an untrained tower sees one class everywhere.
+        middle = F.normalize(found["test"].mean(0), dim=0)
+        away = found["test"][:5] - (found["test"][:5] @ middle)[:, None] * middle
+        head = F.normalize(away, dim=1)
+        write_head(random_files / f"vit/heads/{task}.safetensors", head, list("abcde"))
+        for split, part in found.items():
+            write_split(folder, split, images[split], (part @ head.T).argmax(1).numpy())
+    return random_files
 
 
 def run(own: Path, output: Path, *arguments: object, adapter: str = "updates/pets") -> Result:
@@ -95,7 +124,7 @@ def test_scales_and_shares_are_what_evaluate_gives(own, tmp_path):
     assert record["zero_shot"] == evaluated(own, tmp_path, 0)
     scales = by_check(record, "scale")
     assert set(scales) == {f"s={s:g}" for s in SCALES}
-    for name, scale in (("s=0.5", 0.5), ("s=2", 2)):
+    for name, scale in (("s=0.5", 0.5), ("s=0.9", 0.9), ("s=1.1", 1.1)):
         accuracy = evaluated(own, tmp_path, scale)
         assert scales[name]["accuracy"] == accuracy
         kept = accuracy >= 0.95 * record["alone"]
@@ -131,6 +160,9 @@ def test_attacks_have_verdicts_or_reasons(own, tmp_path):
     lines = by_check(record, "attack")
     assert list(lines) == list(ATTACKS)
     assert lines["pinned"]["accuracy"] == record["alone"]
+    # Neither does both, so neither acquires it.
+    assert lines["pinned"]["verdict"] == "destroyed"
+    assert lines["left-out"]["verdict"] == "excluded"
     # Without the update the others are all there: that is what 100 % kept means.
     assert "100 % kept" in lines["left-out"]["text"]
     assert lines["failing"]["verdict"] == lines["seeing"]["verdict"] == "not tried"
@@ -145,6 +177,7 @@ def test_an_attack_on_the_update_needs_no_partner(own, tmp_path):
     record = audited(own, tmp_path / "out", "--attacks", "double,pinned")
     lines = by_check(record, "attack")
     assert lines["double"]["accuracy"] == record["alone"]
+    assert lines["double"]["verdict"] == "acquired"
     assert lines["pinned"]["verdict"] == "not tried"
     assert "--with" in lines["pinned"]["text"]
     assert "--attacks left-out runs it" in lines["left-out"]["text"]
