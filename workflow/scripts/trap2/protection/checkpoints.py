@@ -44,14 +44,32 @@ def transform_attention(
     for attention, count in heads.items():
         width = weights[layer_name(attention, "q_proj")].shape[0] // count
         matrices = head_matrices(transform, attention, count, width, draws)
-        for projection in PROJECTIONS:
-            layer = layer_name(attention, projection)
-            weight = weights[layer]
-            moved = transform_weight(projection, matrices, weight)
-            protected[layer] = moved.to(weight.dtype).contiguous()
-            bias = f"{attention}.{projection}.bias"
-            # The output's bias lies behind the product and stays.
-            if bias in weights and projection != "out_proj":
-                moved = apply_to_rows(matrices[projection], weights[bias])
-                protected[bias] = moved.to(weights[bias].dtype)
+        protected |= move_heads(weights, attention, matrices)
     return protected
+
+
+def move_heads(
+    weights: Weights, attention: str, matrices: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Multiply the heads' features of one attention module by matrices.
+
+    Args:
+        weights: parameters by name; the biases may be missing.
+        attention: the module's name.
+        matrices: for each of :data:`~trap2.protection.transforms.PROJECTIONS` (heads, width,
+            width), float64: what multiplies each head's rows (of out: columns) from the left.
+
+    Returns:
+        The module's weights and biases anew, in their data types.
+    """
+    moved = {}
+    for projection in PROJECTIONS:
+        layer = layer_name(attention, projection)
+        weight = transform_weight(projection, matrices, weights[layer])
+        moved[layer] = weight.to(weights[layer].dtype).contiguous()
+        bias = f"{attention}.{projection}.bias"
+        # The output's bias lies behind the product and stays.
+        if bias in weights and projection != "out_proj":
+            rows = apply_to_rows(matrices[projection], weights[bias])
+            moved[bias] = rows.to(weights[bias].dtype)
+    return moved

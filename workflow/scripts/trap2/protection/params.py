@@ -30,19 +30,38 @@ def permute_hidden_units(weights: Weights, base: Weights, heads: Heads) -> dict[
     """
     protected = dict(weights)
     for attention in heads:
-        mlp = f"{attention.removesuffix('attn')}mlp"
-        first, second = f"{mlp}.c_fc.weight", f"{mlp}.c_proj.weight"
+        first, second, _ = hidden_layers(attention)
         order = farthest_order(
             weights[first],
             weights[second],
             base_weight(base, first, tuple(weights[first].shape)),
             base_weight(base, second, tuple(weights[second].shape)),
         )
-        protected[first] = weights[first][order]
-        protected[second] = weights[second][:, order]
-        if (bias := f"{mlp}.c_fc.bias") in weights:
-            protected[bias] = weights[bias][order]
+        protected |= reorder_hidden_units(weights, attention, order)
     return protected
+
+
+def hidden_layers(attention: str) -> tuple[str, str, str]:
+    """Names of the MLP in an attention module's block: its two weights, its first bias."""
+    mlp = f"{attention.removesuffix('attn')}mlp"
+    return f"{mlp}.c_fc.weight", f"{mlp}.c_proj.weight", f"{mlp}.c_fc.bias"
+
+
+def reorder_hidden_units(
+    weights: Weights, attention: str, order: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The weights of the MLP in an attention module's block with its hidden units in an order.
+
+    Args:
+        weights: parameters by name; the first layer's bias may be missing.
+        attention: the attention module's name.
+        order: (hidden,) int64, the unit that takes each place.
+    """
+    first, second, bias = hidden_layers(attention)
+    moved = {first: weights[first][order], second: weights[second][:, order]}
+    if bias in weights:
+        moved[bias] = weights[bias][order]
+    return moved
 
 
 def farthest_order(
