@@ -34,6 +34,9 @@ SCALES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5, 1.75, 2.0)
 ALONE_COUNTS = (2, 3, 4, 8)
 """Numbers N of averaged updates where there is no partner: s = 1/N, as if the others were zero."""
 
+SLOW = ("per-layer", "per-layer-cma")
+"""Attacks without data that search so many coefficients that they take as long as all others."""
+
 HALF = 0.5
 """Without partners, an attack on the update itself is tried in an average of two: at half of it."""
 
@@ -109,8 +112,9 @@ class Audited:
 
 
 def quick_attacks() -> list[str]:
-    """The attacks that need no training images."""
-    return [name for name, attack in ATTACKS.items() if attack.needs == "nothing"]
+    """The attacks that need no training images, but for those that take long."""
+    free = [name for name, attack in ATTACKS.items() if attack.needs == "nothing"]
+    return [name for name in free if name not in SLOW]
 
 
 def audit(given: Audited, log: Callable[[str], None]) -> dict[str, Any]:
@@ -280,8 +284,9 @@ def _why_not(given: Audited, name: str) -> str | None:
     """Why an attack is not tried."""
     attack = ATTACKS[name]
     if name not in given.attacks:
-        sees = "it sees training images and takes longer; " if attack.needs != "nothing" else ""
-        return f"{sees}--attacks {name} runs it"
+        sees = "it sees training images; " if attack.needs != "nothing" else ""
+        slow = "it takes minutes; " if name in SLOW else ""
+        return f"{sees}{slow}--attacks {name} runs it"
     if not given.partners and attack.group != "update":
         return "it merges with other updates; give some with --with"
     return not_applicable(name, given.release_format, family(given.model))

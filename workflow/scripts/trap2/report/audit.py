@@ -97,22 +97,24 @@ def _summary(lines: Lines) -> list[str]:
         kept = _titles(lines, check, KEPT)
         count = len([line for line in lines if line["check"] == check])
         said.append(
-            f"- Of {count} {what} it survives {len(kept)}{': ' if kept else ''}{', '.join(kept)}."
+            f"- Of {count} {what} it survives {len(kept)}{': ' if kept else ''}{'; '.join(kept)}."
         )
     broken = _titles(lines, "handling", BROKEN)
     said.append(
-        f"- Ordinary use breaks it: {', '.join(broken)}."
+        f"- Ordinary use breaks it: {'; '.join(broken)}."
         if broken
         else "- No ordinary use that was tried breaks it."
     )
+    skipped = _titles(lines, "attack", NOT_TRIED)
+    more = f" {len(skipped)} more were not tried." if skipped else ""
     tried = [line for line in lines if line["check"] == "attack" and line["verdict"] != NOT_TRIED]
     acquired = _titles(lines, "attack", measure.ACQUIRED)
     if not tried:
         said.append("- No attack was tried, so nothing is known about attackers.")
     elif acquired:
-        said.append(f"- Of {len(tried)} attacks these get it: {', '.join(acquired)}.")
+        said.append(f"- Of {len(tried)} attacks these get it: {'; '.join(acquired)}.{more}")
     else:
-        said.append(f"- No attack that was tried ({len(tried)}) gets it.")
+        said.append(f"- No attack that was tried ({len(tried)}) gets it.{more}")
     return ["\n".join(said)]
 
 
