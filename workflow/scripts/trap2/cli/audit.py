@@ -42,7 +42,8 @@ from trap2.cli.options import (
     default="quick",
     show_default=True,
     metavar="NAME,…",
-    help="Attacks to run: quick (those that need no training images, but for slow ones), all, none, or names.",
+    help="Attacks to run: quick (those that need no training images, but for slow ones), all, "
+    "none, or names.",
 )
 @click.option(
     "--output",
