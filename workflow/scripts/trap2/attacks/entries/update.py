@@ -177,7 +177,7 @@ ATTACKS.add(
         group="update",
         knowledge="protected",
         options={
-            "percent": Option(20.0, "most entries that are dropped, percent of a layer", high=100),
+            "percent": Option(80.0, "most entries that are dropped, percent of a layer", high=100),
             "candidates": _candidates(4),
             "goal": _GOAL,
         },
