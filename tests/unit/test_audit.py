@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from trap2.attacks.attack import ATTACKS, Attack
-from trap2.attacks.audit import SCALES, VERDICTS
+from trap2.attacks.audit import SCALES, VERDICTS, Reference
+from trap2.attacks.measure import measure
 from trap2.attacks.stage import Merge
 from trap2.cli.main import main
 from trap2.data.prepared import write_split
@@ -124,11 +125,13 @@ def test_scales_and_shares_are_what_evaluate_gives(own, tmp_path):
     assert record["zero_shot"] == evaluated(own, tmp_path, 0)
     scales = by_check(record, "scale")
     assert set(scales) == {f"s={s:g}" for s in SCALES}
-    for name, scale in (("s=0.5", 0.5), ("s=0.9", 0.9), ("s=1.1", 1.1)):
+    for name, scale in (("s=0.5", 0.5), ("s=0.9", 0.9), ("s=1.25", 1.25)):
         accuracy = evaluated(own, tmp_path, scale)
         assert scales[name]["accuracy"] == accuracy
-        kept = accuracy >= 0.95 * record["alone"]
-        assert scales[name]["verdict"] == ("kept" if kept else "broken")
+        # Alone 100 %, the base model 65 %: half of what the update adds is 82.5 %.
+        assert (record["alone"], record["zero_shot"]) == (100, 65)
+        verdict = "kept" if accuracy >= 95 else "weakened" if accuracy >= 82.5 else "broken"
+        assert scales[name]["verdict"] == verdict
     averaging = by_check(record, "averaging")
     assert averaging["N=4"]["accuracy"] == evaluated(own, tmp_path, 0.25)
     handling = by_check(record, "handling")
@@ -171,6 +174,21 @@ def test_attacks_have_verdicts_or_reasons(own, tmp_path):
     assert "- failing (failing): it cannot be done \\| here." in page
     assert "- seeing (seeing): it sees training images" in page
     assert record["reference"]["pets"] == record["alone"]
+
+
+def test_who_is_better_off_has_acquired_it_where_no_unprotected_merge_is_known():
+    zero_shot, reference = {"a": 20.0, "b": 30.0}, {"a": 90.0, "b": 80.0}
+    # Half of the way is 55 %, and 95 % of the other's is 76 %.
+    for accuracies, blind, strict in (
+        ({"a": 60.0, "b": 70.0}, "acquired", "destroyed"),
+        ({"a": 60.0, "b": 50.0}, "destroyed", "destroyed"),
+        ({"a": 90.0, "b": 50.0}, "destroyed", "destroyed"),
+        ({"a": 54.0, "b": 79.0}, "excluded", "excluded"),
+        ({"a": 56.0, "b": 77.0}, "acquired", "acquired"),
+    ):
+        found = measure(accuracies, reference, zero_shot, "a")
+        assert Reference(reference, without=60.0, halfway=55.0).verdict(found) == blind
+        assert Reference(reference).verdict(found) == strict
 
 
 def test_an_attack_on_the_update_needs_no_partner(own, tmp_path):

@@ -40,14 +40,17 @@ SLOW = ("per-layer", "per-layer-cma")
 HALF = 0.5
 """Without partners, an attack on the update itself is tried in an average of two: at half of it."""
 
-KEPT, BROKEN, NOT_TRIED = "kept", "broken", "not tried"
+KEPT, WEAKENED, BROKEN, NOT_TRIED = "kept", "weakened", "broken", "not tried"
 VERDICTS = {
     KEPT: f"the update has at least {measure.KEPT_ENOUGH:g} % of its accuracy alone",
-    BROKEN: "it has less",
+    WEAKENED: "it has less, but at least half of what it adds to the base model",
+    BROKEN: "it has less than that",
     measure.ACQUIRED: "an attacker gets at least half of what the update adds to the base model "
-    "and keeps the tasks that he had",
-    measure.EXCLUDED: "he keeps his tasks and goes without the update's",
-    measure.DESTROYED: "he loses his own tasks",
+    "and keeps the tasks that he had, or at least half of what his updates add where he is better "
+    "off over all tasks",
+    measure.EXCLUDED: f"he keeps {measure.KEPT_ENOUGH:g} % of the accuracy on his own tasks and "
+    "goes without the update's",
+    measure.DESTROYED: "he loses his own tasks, more than he gets",
     measure.UNDEFINED: "the reference adds nothing to the base model, so nothing can be acquired",
     NOT_TRIED: "for the reason given",
 }
@@ -75,6 +78,59 @@ class Line:
     text: str
     accuracy: float | None = None
     others: float | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """The update's test accuracies in percent: of the base model, and alone."""
+
+    zero_shot: float
+    alone: float
+
+    @property
+    def adds(self) -> bool:
+        """Whether the update adds something that can be lost or acquired."""
+        return self.alone >= self.zero_shot + measure.LEAST_GAIN
+
+    def share(self, accuracy: float) -> float:
+        """How much of what the update adds an accuracy has, in percent."""
+        return 100 * (accuracy - self.zero_shot) / (self.alone - self.zero_shot)
+
+    def verdict(self, accuracy: float) -> str:
+        """Kept, weakened or broken."""
+        if accuracy >= measure.KEPT_ENOUGH / 100 * self.alone:
+            return KEPT
+        half = self.adds and self.share(accuracy) >= measure.ACQUIRED_ENOUGH
+        return WEAKENED if half else BROKEN
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an attacker's merge is measured against.
+
+    Attributes:
+        accuracies: by task in percent, of which acquired and kept are shares.
+        without: mean over all tasks of the partners' merge without the update; None where the
+            unprotected update is known, so that the verdict is that of the threats table.
+        halfway: mean over the partners' tasks, half of the way from the base model to
+            ``accuracies``.
+    """
+
+    accuracies: Mapping[str, float]
+    without: float | None = None
+    halfway: float = 0.0
+
+    def verdict(self, found: measure.Outcome) -> str:
+        """One of :data:`trap2.attacks.measure.VERDICTS`, or ``undefined``.
+
+        Any merge costs the tasks in it something, so without the unprotected merge to compare
+        with, an attacker who is better off over all tasks, and has at least half of what his own
+        updates add, counts as one who keeps his own.
+        """
+        if self.without is None or found.acquired is None:
+            return found.verdict
+        half = found.acquired >= measure.ACQUIRED_ENOUGH and found.others >= self.halfway
+        return measure.ACQUIRED if half and found.average > self.without else found.verdict
 
 
 @dataclass(frozen=True)
@@ -133,61 +189,58 @@ def audit(given: Audited, log: Callable[[str], None]) -> dict[str, Any]:
         Trap2Error: the update is not better than nothing: 0 % on validation or test.
     """
     nominal = sweep_scale(given.model, given.tasks[given.task], "test", given.update, (0.0, 1.0))
-    zero_shot, alone = (point["accuracy"] for point in nominal)
-    if alone == 0:
+    level = Level(*(point["accuracy"] for point in nominal))
+    if level.alone == 0:
         raise Trap2Error(
             f"the update has 0 % on {given.task} alone, so there is nothing to break; is it this "
             "task's, and its classes those of the base's head?"
         )
-    lines = [_alone(zero_shot, alone)]
-    lines += [_at(given, "scale", f"s={s:g}", f"s = {s:g}", s, alone) for s in SCALES]
+    lines = [_alone(level)]
+    lines += [_at(given, "scale", f"s={s:g}", f"s = {s:g}", s, level) for s in SCALES]
     log(f"scale: {len(SCALES)} values of s")
-    averages = _averages(given, alone) if given.partners else _shares(given, alone)
+    averages = _averages(given, level) if given.partners else _shares(given, level)
     log(f"averaging: {len(averages)} averages")
-    handling = _handling(given, alone)
+    handling = _handling(given, level)
     log(f"handling: {len(handling)} treatments")
-    attacks, reference = _attacks(given, zero_shot, alone, log)
+    attacks, reference = _attacks(given, level, log)
     lines += averages + handling + attacks
     return {
         "task": given.task,
         "partners": list(given.partners),
-        "zero_shot": zero_shot,
-        "alone": alone,
+        **asdict(level),
         "reference": reference,
         "lines": [asdict(line) for line in lines],
     }
 
 
-def _alone(zero_shot: float, alone: float) -> Line:
-    better = alone >= zero_shot + measure.LEAST_GAIN
-    text = f"{alone:.1f} %, the base model without it {zero_shot:.1f} %"
-    verdict = KEPT if better else BROKEN
-    return Line("alone", "s=1", "alone, as released", verdict, text, alone)
+def _alone(level: Level) -> Line:
+    text = f"{level.alone:.1f} %, the base model without it {level.zero_shot:.1f} %"
+    verdict = KEPT if level.adds else BROKEN
+    return Line("alone", "s=1", "alone, as released", verdict, text, level.alone)
 
 
-def _kept(check: str, name: str, title: str, accuracy: float, alone: float) -> Line:
-    enough = accuracy >= measure.KEPT_ENOUGH / 100 * alone
-    text = f"{accuracy:.1f} %, alone {alone:.1f} %"
-    return Line(check, name, title, KEPT if enough else BROKEN, text, accuracy)
+def _kept(check: str, name: str, title: str, accuracy: float, level: Level) -> Line:
+    text = f"{accuracy:.1f} %, alone {level.alone:.1f} %"
+    return Line(check, name, title, level.verdict(accuracy), text, accuracy)
 
 
-def _at(given: Audited, check: str, name: str, title: str, s: float, alone: float) -> Line:
+def _at(given: Audited, check: str, name: str, title: str, s: float, level: Level) -> Line:
     try:
         found = sweep_scale(given.model, given.tasks[given.task], "test", given.update, [s])
     except Trap2Error as error:
         # The update is fine at s = 1, so what it gives here is part of the answer.
         return Line(check, name, title, BROKEN, str(error))
-    return _kept(check, name, title, found[0]["accuracy"], alone)
+    return _kept(check, name, title, found[0]["accuracy"], level)
 
 
-def _shares(given: Audited, alone: float) -> list[Line]:
+def _shares(given: Audited, level: Level) -> list[Line]:
     return [
-        _at(given, "averaging", f"N={n}", f"average of {n}, the others zero", 1 / n, alone)
+        _at(given, "averaging", f"N={n}", f"average of {n}, the others zero", 1 / n, level)
         for n in ALONE_COUNTS
     ]
 
 
-def _averages(given: Audited, alone: float) -> list[Line]:
+def _averages(given: Audited, level: Level) -> list[Line]:
     """The update averaged with the first one, two, … partners."""
     lines = []
     for count in range(1, len(given.partners) + 1):
@@ -197,7 +250,7 @@ def _averages(given: Audited, alone: float) -> list[Line]:
             applied.set(1.0)
             found = _accuracies(given, [given.task, *chosen])
         own, others = found.pop(given.task), sum(found.values()) / count
-        line = _kept("averaging", f"N={count + 1}", f"average with {', '.join(chosen)}", own, alone)
+        line = _kept("averaging", f"N={count + 1}", f"average with {', '.join(chosen)}", own, level)
         text = f"{line.text}; the others {others:.1f} %"
         lines.append(Line(**{**asdict(line), "text": text, "others": others}))
     return lines
@@ -208,7 +261,7 @@ def _accuracies(given: Audited, tasks: Sequence[str]) -> dict[str, float]:
     return {task: given.tasks[task].score(given.model, "test").accuracy for task in tasks}
 
 
-def _handling(given: Audited, alone: float) -> list[Line]:
+def _handling(given: Audited, level: Level) -> list[Line]:
     subject = Subject.of(given.model, given.update, rank=16)
     scores, reasons = handle_update(subject, given.tasks[given.task], "test", TREATMENTS)
     lines = []
@@ -221,26 +274,29 @@ def _handling(given: Audited, alone: float) -> list[Line]:
             verdict = BROKEN if broken else NOT_TRIED
             lines.append(Line("handling", name, title, verdict, reasons[name]))
         else:
-            lines.append(_kept("handling", name, title, score["accuracy"], alone))
+            lines.append(_kept("handling", name, title, score["accuracy"], level))
     return lines
 
 
 def _attacks(
-    given: Audited, zero_shot: float, alone: float, log: Callable[[str], None]
-) -> tuple[list[Line], dict[str, float]]:
+    given: Audited, level: Level, log: Callable[[str], None]
+) -> tuple[list[Line], Mapping[str, float]]:
     """A line an attack of the catalogue, and the reference accuracies by task."""
     if not given.attacks:
         return [_not_tried(name, _why_not(given, name) or "") for name in ATTACKS], {}
     stage = _stage(given)
-    base = {given.task: zero_shot, **_accuracies(given, list(given.partners))}
-    reference = _reference(given, stage, alone)
+    base = {given.task: level.zero_shot, **_accuracies(given, list(given.partners))}
+    reference = _reference(given, stage, level, base)
     lines = []
     for name in ATTACKS:
         reason = _why_not(given, name)
-        line = _not_tried(name, reason) if reason else _attack(given, stage, name, base, reference)
+        if reason is None:
+            line = _attack(given, stage, name, base, reference, level)
+        else:
+            line = _not_tried(name, reason)
         lines.append(line)
         log(f"attack {name}: {line.verdict}; {line.text}")
-    return lines, reference
+    return lines, reference.accuracies
 
 
 def _stage(given: Audited) -> Stage:
@@ -262,14 +318,14 @@ def _stage(given: Audited) -> Stage:
     )
 
 
-def _reference(given: Audited, stage: Stage, alone: float) -> dict[str, float]:
+def _reference(given: Audited, stage: Stage, level: Level, base: Mapping[str, float]) -> Reference:
     """What acquired and kept are shares of, in percent by task.
 
     With the unprotected update, its merge with the partners; else the update alone on its task,
     and the partners' merge without it on theirs.
     """
     if not given.partners:
-        return {given.task: alone}
+        return Reference({given.task: level.alone})
     if given.unprotected is None:
         merge, _ = stage.left_out()
     else:
@@ -277,7 +333,14 @@ def _reference(given: Audited, stage: Stage, alone: float) -> dict[str, float]:
     with AppliedUpdate(given.model, merge.delta) as applied:
         applied.set(merge.scale)
         found = _accuracies(given, list(given.tasks))
-    return found if given.unprotected is not None else {**found, given.task: alone}
+    if given.unprotected is not None:
+        return Reference(found)
+    halves = [(base[task] + found[task]) / 2 for task in given.partners]
+    return Reference(
+        {**found, given.task: level.alone},
+        without=sum(found.values()) / len(found),
+        halfway=sum(halves) / len(halves),
+    )
 
 
 def _why_not(given: Audited, name: str) -> str | None:
@@ -301,38 +364,40 @@ def _attack(
     stage: Stage,
     name: str,
     zero_shot: Mapping[str, float],
-    reference: Mapping[str, float],
+    reference: Reference,
+    level: Level,
 ) -> Line:
     options = ATTACKS[name].check_options({})
     try:
         if not given.partners:
-            return _alone_attacked(given, stage, name, zero_shot[given.task], reference[given.task])
+            return _alone_attacked(given, stage, name, level)
         points = attack_points(stage, name, 0, options)
     except Trap2Error as error:
-        return _not_tried(name, str(error))
+        reason = str(error) if given.partners else "it needs other updates; give some with --with"
+        return _not_tried(name, reason)
     merged = {task: score["accuracy"] for task, score in points[-1]["test"].items()}
-    found = measure.measure(merged, reference, zero_shot, given.task)
+    found = measure.measure(merged, reference.accuracies, zero_shot, given.task)
     share = "" if found.acquired is None else f", {found.acquired:.0f} % acquired"
     text = (
         f"{given.task} {found.protected:.1f} %{share}; the others {found.others:.1f} %, "
         f"{found.kept:.0f} % kept"
     )
     title = ATTACKS[name].title
-    return Line("attack", name, title, found.verdict, text, found.protected, found.others)
+    return Line(
+        "attack", name, title, reference.verdict(found), text, found.protected, found.others
+    )
 
 
-def _alone_attacked(
-    given: Audited, stage: Stage, name: str, zero_shot: float, reference: float
-) -> Line:
+def _alone_attacked(given: Audited, stage: Stage, name: str, level: Level) -> Line:
     """What an attack on the update itself makes of it, at half of it."""
     attack = ATTACKS[name]
     stage.begin(name, 0)
+    found = 0.0
     for merge in attack.run(stage, attack.check_options({})):
         with AppliedUpdate(given.model, merge.delta) as applied:
             applied.set(HALF * merge.scale)
             found = _accuracies(given, [given.task])[given.task]
-    gain = reference - zero_shot
-    acquired = 100 * (found - zero_shot) / gain if gain >= measure.LEAST_GAIN else None
+    acquired = level.share(found) if level.adds else None
     text = f"{found:.1f} % at half of what it makes of the update"
     verdict = measure.verdict(acquired, 100.0)
     return Line("attack", name, attack.title, verdict, text, found)

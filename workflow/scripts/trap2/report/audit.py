@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trap2.attacks import measure
-from trap2.attacks.audit import BROKEN, KEPT, NOT_TRIED, VERDICTS
+from trap2.attacks.audit import BROKEN, KEPT, NOT_TRIED, VERDICTS, WEAKENED
 from trap2.report.figures import style
 
 Lines = Sequence[Mapping[str, Any]]
@@ -43,6 +43,7 @@ SECTIONS = {
 
 LOOKS: dict[str, style.Look] = {
     KEPT: {"color": "#0072B2", "edgecolor": "black"},
+    WEAKENED: {"color": "#9CC7E5", "edgecolor": "black", "hatch": "\\\\"},
     BROKEN: {"color": "#F0C9A8", "edgecolor": "black", "hatch": "///"},
     measure.ACQUIRED: {"color": "#D55E00", "edgecolor": "black", "hatch": "xxx"},
     measure.EXCLUDED: {"color": "#DDDDDD", "edgecolor": "black", "hatch": "..."},
@@ -94,16 +95,18 @@ def _summary(lines: Lines) -> list[str]:
     works = "It works alone" if alone["verdict"] == KEPT else "It does not work alone"
     said = [f"- {works}: {alone['text']}."]
     for check, what in (("scale", "other scales"), ("averaging", "averages")):
-        kept = _titles(lines, check, KEPT)
+        kept = _titles(lines, check, KEPT, WEAKENED)
         count = len([line for line in lines if line["check"] == check])
         said.append(
-            f"- Of {count} {what} it survives {len(kept)}{': ' if kept else ''}{'; '.join(kept)}."
+            f"- Of {what} ({count} tried) it survives {'; '.join(kept)}."
+            if kept
+            else f"- Of {what} ({count} tried) it survives none."
         )
-    broken = _titles(lines, "handling", BROKEN)
+    broken = _titles(lines, "handling", WEAKENED, BROKEN)
     said.append(
-        f"- Ordinary use breaks it: {'; '.join(broken)}."
+        f"- Ordinary use that weakens or breaks it: {'; '.join(broken)}."
         if broken
-        else "- No ordinary use that was tried breaks it."
+        else "- No ordinary use that was tried weakens it."
     )
     skipped = _titles(lines, "attack", NOT_TRIED)
     more = f" {len(skipped)} more were not tried." if skipped else ""
@@ -118,8 +121,9 @@ def _summary(lines: Lines) -> list[str]:
     return ["\n".join(said)]
 
 
-def _titles(lines: Lines, check: str, verdict: str) -> list[str]:
-    return [line["title"] for line in lines if (line["check"], line["verdict"]) == (check, verdict)]
+def _titles(lines: Lines, check: str, *verdicts: str) -> list[str]:
+    found = [line for line in lines if line["check"] == check and line["verdict"] in verdicts]
+    return [line["title"] for line in found]
 
 
 def _reference(record: Mapping[str, Any]) -> str:
