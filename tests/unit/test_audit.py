@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from trap2.attacks.attack import ATTACKS, Attack
-from trap2.attacks.audit import SCALES, VERDICTS, Reference
+from trap2.attacks.audit import SCALES
 from trap2.attacks.measure import measure
 from trap2.attacks.stage import Merge
+from trap2.attacks.verdicts import VERDICTS, Reference
 from trap2.cli.main import main
 from trap2.data.prepared import write_split
 from trap2.evaluation.treatments import RELEASED, TREATMENTS

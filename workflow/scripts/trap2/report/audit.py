@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trap2.attacks import measure
-from trap2.attacks.audit import BROKEN, KEPT, NOT_TRIED, VERDICTS, WEAKENED
+from trap2.attacks.verdicts import BROKEN, KEPT, NOT_TRIED, VERDICTS, WEAKENED
 from trap2.report.figures import style
 
 Lines = Sequence[Mapping[str, Any]]
