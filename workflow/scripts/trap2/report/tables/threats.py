@@ -28,8 +28,12 @@ from trap2.updates.records import (
 REFERENCE = "TA-Full"
 """The cell of the unprotected merge that attacks are measured against."""
 
-STRONGEST = "strongest"
-"""The attack of whoever tries all of them and keeps, for each task, the best on validation."""
+STRONGEST = {
+    "worst-case": ("Best of all on test", "test"),
+    "strongest": ("Best on validation", "val"),
+}
+"""Whoever tries all attacks and keeps the best for each task, with the split by which he chooses:
+validation is what an attacker can do, test what bounds him."""
 
 ATTACK = ("attack", "title", "group", "knowledge")
 BUDGET = ("images", "steps")
@@ -115,31 +119,34 @@ def cell_points(
 
 
 def strongest_points(records: Iterable[AttackRecord], references: References) -> list[Point]:
-    """A row a protected task: the attack that is best on validation, by its last point.
+    """A row a protected task and key of :data:`STRONGEST`: the best attack, by its last point.
 
     Best is the highest accuracy on the protected task of those that keep the others; where none
     does, what keeps most of them.  The cost is that of trying all.
     """
-    found = []
-    for record in records:
-        cells = list(record["cells"].values())
-        last = [cell["points"][-1] for cell in cells]
+    return [
+        _strongest_point(record, references, name)
+        for record in records
+        if record["cells"]
+        for name in STRONGEST
+    ]
 
-        def strength(point: AttackPoint, record: AttackRecord = record) -> tuple[bool, float]:
-            outcome = references.outcome(record, point, "val")
-            keeps = outcome.kept >= KEPT_ENOUGH
-            return keeps, outcome.protected if keeps else outcome.kept
 
-        if not cells:
-            continue
-        row = _outcome_point(record, references, max(last, key=strength))
-        row |= {"attack": STRONGEST, "title": "Strongest on validation", "group": "all"}
-        row |= {"knowledge": "all", "attack_seed": 0, "point": 1, "images": None, "steps": None}
-        costs = [_cost(point) for point in last]
-        row |= {name: max(cost[name] for cost in costs) for name in COST[:2]}
-        row |= {name: sum(cost[name] for cost in costs) for name in COST[2:]}
-        found.append(row)
-    return found
+def _strongest_point(record: AttackRecord, references: References, name: str) -> Point:
+    title, split = STRONGEST[name]
+    last = [cell["points"][-1] for cell in record["cells"].values()]
+
+    def strength(point: AttackPoint) -> tuple[bool, float]:
+        outcome = references.outcome(record, point, split)
+        keeps = outcome.kept >= KEPT_ENOUGH
+        return keeps, outcome.protected if keeps else outcome.kept
+
+    row = _outcome_point(record, references, max(last, key=strength))
+    row |= {"attack": name, "title": title, "group": "all", "knowledge": "all"}
+    row |= {"attack_seed": 0, "point": 1, "images": None, "steps": None}
+    costs = [_cost(point) for point in last]
+    row |= {key: max(cost[key] for cost in costs) for key in COST[:2]}
+    return row | {key: sum(cost[key] for cost in costs) for key in COST[2:]}
 
 
 def _cell_point(
@@ -185,15 +192,15 @@ def threat_rows(
 
     Args:
         cells: :func:`cell_points`.
-        strongest: :func:`strongest_points`; it stands first for each protection.
+        strongest: :func:`strongest_points`; they stand first for each protection.
         attacks: the catalogue; rows stand in its order within :data:`GROUPS`.
     """
     order = sorted(attacks, key=lambda name: GROUPS.index(attacks[name].group))
     rows = []
     for members in group(cells, itemgetter(*UPDATE)).values():
         own = [row for row in strongest if all(row[key] == members[0][key] for key in UPDATE)]
-        if own:
-            rows.append(_summary(own) | {"paper": "ours"})
+        for chosen in group(own, itemgetter("attack")).values():
+            rows.append(_summary(chosen) | {"paper": "ours"})
         by_attack = group(members, itemgetter("attack"))
         for name in order:
             if name in by_attack:
