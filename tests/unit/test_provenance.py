@@ -221,14 +221,23 @@ CATALOGUES = {
     "PROTECTIONS": "trap2/protection/catalogue.py",
     "FAMILIES": "trap2/models/families.py",
     "READERS": "trap2/data/readers.py",
+    "TREATMENTS": "trap2/evaluation/treatments.py",
+    "ATTACKS": "trap2/attacks/attack.py",
 }
 NAMED = {
     ".model": {"FAMILIES"},
     ".protecting": {"FAMILIES", "PROTECTIONS"},
     ".task_arithmetic": {"METHODS", "FAMILIES"},
     ".titled": {"PROTECTIONS"},
+    ".treatments": {"FAMILIES", "TREATMENTS"},
+    ".attacked": {"PROTECTIONS", "ATTACKS"},
+    ".handled": {"PROTECTIONS", "TREATMENTS"},
     "": set(),
 }
+
+
+OWN = {"merge_updates": {"METHODS"}, "attack_updates": {"ATTACKS"}}
+"""The methods or attacks of a job's cells are a parameter of their own."""
 
 
 def test_a_rule_names_entries_of_the_catalogues_that_its_script_uses():
@@ -242,8 +251,7 @@ def test_a_rule_names_entries_of_the_catalogues_that_its_script_uses():
             for name, place in CATALOGUES.items()
             if any(m.startswith(f"{place}: AnnAssign(target=Name(id='{name}'") for m in used)
         }
-        # The methods of a merge's cells are a parameter of their own.
-        named = NAMED[function] | ({"METHODS"} if script == "merge_updates" else set())
+        named = NAMED[function] | OWN.get(script, set())
         assert uses <= named, script
 
 

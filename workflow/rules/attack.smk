@@ -40,7 +40,7 @@ rule attack_updates:
         device=configuration.device,
         # Of the attacks' code each cell has its own in its key.
         attacks=code.attacks(parameters.attack_cells),
-        code=code.model("attack_updates.py"),
+        code=code.task_arithmetic("attack_updates.py"),
     message:
         "Attack on {wildcards.backbone}, {wildcards.protection}: protected task {wildcards.protected} ({wildcards.release_format})"
     script:

@@ -152,7 +152,7 @@ rule plot_handling:
         seed=parameters.seed,
         text=artifacts.ARTIFACTS["handling"].text,
         left_out=threat_files.left_out,
-        code=code.attacked("plot_handling.py"),
+        code=code.handled("plot_handling.py"),
     message:
         "Plot what ordinary use does to the updates of the {wildcards.suite} suite"
     script:

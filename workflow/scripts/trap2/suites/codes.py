@@ -16,7 +16,7 @@ from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.code_digest import code_digest, entry_digest
 from trap2.suites import bundle, threats
 from trap2.suites.files import Suites, Wildcards
-from trap2.suites.settings import Config
+from trap2.suites.settings import Config, Suite
 
 Entry = tuple[Catalogue[Any], str]
 """An entry of a catalogue by its name."""
@@ -94,19 +94,31 @@ class Codes:
         """A script that calls a suite's attacks and what they attack by their titles."""
 
         def of(w: Wildcards) -> str:
-            suite = self.suites(w.suite)
-            protections, attacks = set[str](), set[str]()
-            for release_format in threats.attacked_formats(suite):
-                for backbone in threats.attacked_backbones(suite, release_format):
-                    found = threats.attacked_protections(suite, release_format, backbone)
-                    protections |= {name for name in found if name in PROTECTIONS}
-                    cells = threats.attack_cells(suite, release_format, backbone)
-                    attacks |= {name for name, _ in cells}
-            entries: list[Entry] = [(PROTECTIONS, name) for name in sorted(protections)]
-            entries += [(ATTACKS, name) for name in sorted(attacks)]
-            return self(script, entries=entries)
+            suite, places = self._attacked(w)
+            cells = [cell for place in places for cell in threats.attack_cells(suite, *place)]
+            attacks = sorted({name for name, _ in cells})
+            entries = [(ATTACKS, name) for name in attacks]
+            return self(script, entries=[*self._protections(suite, places), *entries])
 
         return of
+
+    def handled(self, script: str) -> Value:
+        """A script that calls treatments and what they are of by their titles."""
+        entries = [(TREATMENTS, name) for name in TREATMENTS]
+        return lambda w: self(script, entries=[*self._protections(*self._attacked(w)), *entries])
+
+    def _attacked(self, w: Wildcards) -> tuple[Suite, list[tuple[str, str]]]:
+        """A suite with the release formats and backbones on which updates are attacked."""
+        suite = self.suites(w.suite)
+        return suite, [
+            (release_format, backbone)
+            for release_format in threats.attacked_formats(suite)
+            for backbone in threats.attacked_backbones(suite, release_format)
+        ]
+
+    def _protections(self, suite: Suite, places: Iterable[tuple[str, str]]) -> list[Entry]:
+        found = {name for place in places for name in threats.attacked_protections(suite, *place)}
+        return [(PROTECTIONS, name) for name in sorted(found) if name in PROTECTIONS]
 
     def _family(self, w: Wildcards) -> Entry:
         backbone = self.suites(w.suite).backbones[w.backbone]
