@@ -253,7 +253,7 @@ ATTACKS.add(
             "images": Option(64, "labelled images a task", high=1e6, whole=True),
             "batch": Option(16, "images a task and step", high=1e6, whole=True),
             "steps": Option(50, "of the retraining, and as many for τ_G", high=1e6, whole=True),
-            "learning_rate": Option(0.01, "of SGD, constant"),
+            "learning_rate": Option(0.001, "of SGD, constant"),
             "momentum": Option(0.9, "of SGD", low_open=False, high_open=True),
         },
     )
