@@ -147,6 +147,8 @@ def test_paired_factors_are_the_least_of_a_fine_grid():
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(4, 50, 6, generator=generator, dtype=torch.float64)
     p, r, p0, r0 = vectors
+    # Far goals have two places of least cost, of which one must be chosen.
+    p0, r0 = p0 + 3 * p, r0 + 4 * r
     found = paired_factors(p, r, p0, r0)
     grid = torch.logspace(-3, 3, 20001, dtype=torch.float64)[:, None, None]
 
