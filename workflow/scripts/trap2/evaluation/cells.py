@@ -20,7 +20,7 @@ from trap2.merging.merger import Merger
 from trap2.merging.sample import Sample
 from trap2.merging.search import search_options
 from trap2.merging.settings import Search
-from trap2.models.layers import lora_targets
+from trap2.models.layers import block_names, lora_targets
 from trap2.models.scoring import score_record
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.delta import Update
@@ -165,4 +165,5 @@ def sample_of(scorer: Scorer, inputs: Sequence[Sequence[torch.Tensor]]) -> Sampl
         lora_targets(scorer.model),
         inputs,
         [task.logits for task in scorer.tasks.values()],
+        block_names(scorer.model),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from trap2.merging import elementwise
 from trap2.merging.regression import DataMerge, Tensor
 from trap2.merging.sample import Sample
 from trap2.runtime.catalogue import Options
@@ -80,40 +81,55 @@ def adamerge(
 
 
 def merge_sample(
-    sample: Sample, updates: Sequence[Update], options: Options, *, layerwise: bool
+    sample: Sample,
+    updates: Sequence[Update],
+    options: Options,
+    *,
+    layerwise: bool,
+    plusplus: bool = False,
 ) -> DataMerge:
-    """AdaMerging of low-rank updates, as an entry of the catalogue calls it.
+    """AdaMerging of updates, as an entry of the catalogue calls it.
+
+    Every tensor that an update holds is merged: an adapter's matrices, a checkpoint's biases and
+    norms as well.
 
     Args:
-        sample: unlabelled inputs of every task; each step takes the next batch of each.
+        sample: unlabelled inputs of every task; each step takes the next batches of each.
         updates: one a task.
-        options: ``coefficient``, ``iterations`` and ``learning_rate``.
-        layerwise: one λ a task and layer, instead of one a task.
+        options: ``coefficient``, ``iterations``, ``learning_rate``, ``batches`` (a task and step)
+            and, for ++, ``keep``.
+        layerwise: one λ a task and tensor, instead of one a task.
+        plusplus: of the updates, what :func:`agreeing_updates` leaves.
 
     Returns:
         Σ_i λ_i ΔW_i at s = 1, and the λ that were found.
     """
-    model, layers = sample.model, [f"{target}.weight" for target in sample.targets]
-    base = {layer: model.get_parameter(layer).detach() for layer in layers}
-    deltas = [
-        {layer: dense(delta).to(base[layer]) for layer, delta in update.items() if layer in base}
-        for update in updates
+    model = sample.model
+    base = _base(sample, updates)
+    dense_updates = [
+        {layer: dense(update[layer]) for layer in base if layer in update} for update in updates
     ]
+    if plusplus:
+        dense_updates = agreeing_updates(dense_updates, options["keep"])
+    deltas = [{n: delta.to(base[n]) for n, delta in update.items()} for update in dense_updates]
     batches = [itertools.cycle(inputs) for inputs in sample.inputs]
 
-    def objective(coefficients: Tensor) -> Tensor:
-        weights = combined_weights(base, deltas, coefficients)
+    def next_entropies(weights: dict[str, Tensor]) -> Tensor:
         outputs = (functional_call(model, weights, (next(each),)) for each in batches)
         return adamerging_objective(
             [logits(output) for logits, output in zip(sample.logits, outputs, strict=True)]
         )
 
-    start = torch.full(
-        (len(base) if layerwise else 1, len(updates)),
-        float(options["coefficient"]),
-        device=next(iter(base.values())).device,
-    )
-    with _without_gradients(model):
+    def objective(coefficients: Tensor) -> Tensor:
+        weights = combined_weights(base, deltas, coefficients)
+        total = next_entropies(weights)
+        for _ in range(1, options["batches"]):
+            total = total + next_entropies(weights)
+        return total
+
+    first = next(iter(base.values()))
+    start = first.new_full((len(base) if layerwise else 1, len(updates)), options["coefficient"])
+    with without_gradients(model):
         found, _ = adamerge(
             objective,
             start,
@@ -126,8 +142,50 @@ def merge_sample(
     return DataMerge({layer: delta.float() for layer, delta in merged.items()}, shares)
 
 
+def _base(sample: Sample, updates: Sequence[Update]) -> dict[str, Tensor]:
+    """W0 of the adapted layers, in their order, and of whatever else an update holds."""
+    weights = sample.model.state_dict()
+    adapted = [f"{target}.weight" for target in sample.targets]
+    others = [n for n in weights if n not in adapted and any(n in update for update in updates)]
+    return {layer: weights[layer].detach() for layer in (*adapted, *others)}
+
+
+def agreeing_updates(
+    updates: Sequence[Mapping[str, Tensor]], keep: float
+) -> list[dict[str, Tensor]]:
+    """What AdaMerging++ merges: each update's largest entries that have the elected sign.
+
+    TIES on whole updates without its mean: the largest ``keep`` percent of each update, over all
+    its tensors together; the sign of their sum is elected, and what disagrees is zero.
+
+    Args:
+        updates: one a task, dense, by layer; a layer that it lacks is zero.
+        keep: percent of each update's entries to keep, 0 < keep ≤ 100 (20 in AdaMerging).
+    """
+    shapes = {layer: delta for update in updates for layer, delta in update.items()}
+
+    def stacks() -> Iterator[Tensor]:
+        for layer, like in shapes.items():
+            yield torch.stack([update.get(layer, torch.zeros_like(like)) for update in updates])
+
+    thresholds = elementwise.whole_update_thresholds(stacks, keep)
+    balance = sum(
+        float(elementwise.elected_signs(tasks, thresholds).sum(dtype=elementwise.SUM))
+        for tasks in stacks()
+    )
+    majority = float(balance > 0) - float(balance < 0)
+    found: list[dict[str, Tensor]] = [{} for _ in updates]
+    for layer, tasks in zip(shapes, stacks(), strict=True):
+        kept = elementwise.trim(tasks, thresholds)
+        signs = elementwise.elected_signs(tasks, thresholds)
+        kept[kept * torch.where(signs == 0, majority, signs) <= 0] = 0
+        for update, delta in zip(found, kept, strict=True):
+            update[layer] = delta
+    return found
+
+
 @contextmanager
-def _without_gradients(model: nn.Module) -> Iterator[None]:
+def without_gradients(model: nn.Module) -> Iterator[None]:
     """Keep a model's own weights out of what is differentiated."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:

@@ -138,16 +138,19 @@ def _chain_of_merges(sample: Sample, updates: Sequence[Update], options: Options
     return merge_sample(sample, updates, options, chain=True, weighting="trace")
 
 
-def _adamerging_tasks(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
-    from trap2.merging.adamerging import merge_sample
+def _adamerging(*, layerwise: bool, plusplus: bool = False) -> DataFunction:
+    def merge(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+        from trap2.merging.adamerging import merge_sample
 
-    return merge_sample(sample, updates, options, layerwise=False)
+        return merge_sample(sample, updates, options, layerwise=layerwise, plusplus=plusplus)
+
+    return merge
 
 
-def _adamerging_layers(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
-    from trap2.merging.adamerging import merge_sample
+def _prodistill(sample: Sample, updates: Sequence[Update], options: Options) -> DataMerge:
+    from trap2.merging.prodistill import merge_sample
 
-    return merge_sample(sample, updates, options, layerwise=True)
+    return merge_sample(sample, updates, options)
 
 
 _KEEP = Option(30.0, "percent of each task's entries that trimming keeps", high=100.0)
@@ -169,6 +172,16 @@ _ADAMERGING = {
     "coefficient": Option(0.3, "λ of every task, and layer, at the start", low_open=False),
     "iterations": Option(500, "steps of Adam", low=0, high=100_000, low_open=False, whole=True),
     "learning_rate": Option(1e-3, "Adam's"),
+    "batches": Option(
+        1,
+        "batches of each task a step; 2 in the authors' code",
+        high=100,
+        whole=True,
+    ),
+}
+
+_ADAMERGING_PLUSPLUS = _ADAMERGING | {
+    "keep": Option(20.0, "percent of each whole update's entries that trimming keeps", high=100.0)
 }
 
 METHODS.add(
@@ -270,7 +283,7 @@ METHODS.add(
         name="AdaMerging-task",
         paper="Yang et al., 2024, arXiv:2310.02575",
         needs="sample",
-        with_data=_adamerging_tasks,
+        with_data=_adamerging(layerwise=False),
         options=_ADAMERGING,
     )
 )
@@ -279,11 +292,56 @@ METHODS.add(
         name="AdaMerging-layer",
         paper="Yang et al., 2024, arXiv:2310.02575",
         needs="sample",
-        with_data=_adamerging_layers,
+        with_data=_adamerging(layerwise=True),
         options=_ADAMERGING,
     )
 )
-
+METHODS.add(
+    Method(
+        name="AdaMerging-task++",
+        paper="Yang et al., 2024, arXiv:2310.02575",
+        needs="sample",
+        with_data=_adamerging(layerwise=False, plusplus=True),
+        options=_ADAMERGING_PLUSPLUS,
+    )
+)
+METHODS.add(
+    Method(
+        name="AdaMerging-layer++",
+        paper="Yang et al., 2024, arXiv:2310.02575",
+        needs="sample",
+        with_data=_adamerging(layerwise=True, plusplus=True),
+        options=_ADAMERGING_PLUSPLUS,
+    )
+)
+METHODS.add(
+    Method(
+        name="ProDistill",
+        paper="Xu et al., 2025, arXiv:2502.12706",
+        needs="sample",
+        with_data=_prodistill,
+        options={
+            "granularity": Option(
+                "elementwise",
+                "what has an α of its own: an entry, a tensor, or a block",
+                choices=("elementwise", "layer", "task"),
+            ),
+            "coefficient": Option(
+                0.3, "every α at the start, and of what is outside the blocks", low_open=False
+            ),
+            "learning_rate": Option(0.01, "Adam's"),
+            "epochs": Option(
+                100,
+                "passes over the sample, a block",
+                low=0,
+                high=100_000,
+                low_open=False,
+                whole=True,
+            ),
+            "batch_size": Option(128, "images a step, of all tasks together", high=1e6, whole=True),
+        },
+    )
+)
 
 PUBLISHED_OPTION_GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
     "TIES": {"keep": (100, 90, 80, 70, 60, 50, 40, 30, 20, 10)},

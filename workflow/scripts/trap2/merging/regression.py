@@ -187,7 +187,7 @@ def merge_with_inputs(
             tasks = {k: layer_updates(updates, k, tuple(w.shape)) for k, w in weights.items()}
             yield _GroupRegression(group[0], tasks, weighting, off_diagonal)
 
-    with _evaluating(model), ExitStack() as merged_below:
+    with evaluating(model), ExitStack() as merged_below:
         groups = list(regressions())
         if not chain:
             for batches, update in zip(inputs, updates, strict=True):
@@ -340,7 +340,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

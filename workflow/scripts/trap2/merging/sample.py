@@ -19,9 +19,13 @@ class Sample:
             run; the weights are ``target + ".weight"``.
         inputs: one sequence of batches a task; the model is called with one batch.
         logits: one function a task, from the model's output to (batch, classes) logits.
+        blocks: names of its repeated blocks, in the order in which they run.
+        seed: decides what a method draws itself.
     """
 
     model: nn.Module
     targets: Sequence[str]
     inputs: Sequence[Sequence[torch.Tensor]]
     logits: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+    blocks: Sequence[str] = ()
+    seed: int = 0

@@ -44,5 +44,10 @@ def lora_targets(model: nn.Module) -> list[str]:
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """The transformer or ConvNeXt blocks of a model, in the model's order."""
+    return [model.get_submodule(name) for name in block_names(model)]
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """The names of a model's transformer or ConvNeXt blocks, in the model's order."""
     pattern = FAMILIES[family(model)].blocks
-    return [module for name, module in model.named_modules() if pattern.fullmatch(name)]
+    return [name for name, _ in model.named_modules() if pattern.fullmatch(name)]

@@ -137,8 +137,7 @@ class DataMerging:
         choices=("random", "class-stratified"),
     )
     methods: Mapping[str, Mapping[str, Any]] = setting(
-        "The methods that see a sample (RegMean, CoM, AdaMerging-task, AdaMerging-layer) with "
-        "their options.",
+        "The methods that see a sample (docs/merging.md) with their options.",
         {"RegMean": {}, "CoM": {}},
         least=1,
     )
