@@ -68,9 +68,10 @@ class BlockCoefficients:
 
     @staticmethod
     def _merged(alpha: Tensor, stack: Tensor) -> Tensor:
-        if alpha.shape != stack.shape:
-            return torch.tensordot(alpha, stack, dims=1)
-        return (alpha * stack).sum(0)
+        if alpha.shape == stack.shape:
+            return (alpha * stack).sum(0)
+        merged: Tensor = torch.tensordot(alpha, stack, dims=1)
+        return merged
 
     def weights(self) -> dict[str, Tensor]:
         """W0 + Σ_k α_k ⊙ ΔW_k by tensor."""
