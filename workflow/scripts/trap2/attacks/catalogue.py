@@ -6,6 +6,7 @@ from trap2.attacks.attack import ATTACKS as ATTACKS
 from trap2.attacks.attack import Attack
 from trap2.attacks.entries import alignment as alignment
 from trap2.attacks.entries import coefficients as coefficients
+from trap2.attacks.entries import data as data
 from trap2.attacks.entries import update as update
 from trap2.models.families import FAMILIES
 

@@ -1,0 +1,79 @@
+"""Merging methods that see a sample of every task, as attacks: they may find their way around s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from trap2.attacks.stage import Merge, Stage
+from trap2.merging.catalogue import METHODS
+from trap2.merging.regression import DataMerge, shared_inputs
+from trap2.merging.sample import Sample
+from trap2.models.layers import block_names
+from trap2.runtime.catalogue import Options
+
+_FACTOR = 4
+"""Between the images of neighbouring points of a curve."""
+
+
+def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -> Iterator[Merge]:
+    """Merge all published updates with unlabelled training images of every task.
+
+    Args:
+        stage: where.
+        method: a merging method that needs a sample.
+        options: the method's, with ``images`` a task and ``points``: the curve has that many, each
+            with four times the images of the one before.
+        size: images of a batch.
+
+    Yields:
+        A merge for each number of images, at s = 1.
+    """
+    entry = METHODS[method]
+    assert entry.with_data is not None, f"{method} needs no data"
+    own = entry.check_options({key: options[key] for key in entry.options})
+    for power in range(options["points"] - 1, -1, -1):
+        images = max(1, options["images"] // _FACTOR**power)
+        inputs = [
+            stage.sample(task, images, labelled=False).inputs.split(size) for task in stage.tasks
+        ]
+        sample = Sample(
+            stage.model,
+            stage.targets,
+            inputs,
+            [task.logits for task in stage.tasks.values()],
+            block_names(stage.model),
+            stage.torch_seed(method),
+        )
+        found = entry.with_data(sample, list(stage.updates.values()), own)
+        total = sum(len(batch) for batches in inputs for batch in batches)
+        steps = _count(stage, method, sample, own, total)
+        count = max(sum(map(len, batches)) for batches in inputs)
+        budget = {"images": count, "steps": steps}
+        yield Merge(found.merged, found=_shares(stage, found), budget=budget)
+
+
+def _count(stage: Stage, method: str, sample: Sample, own: Options, images: int) -> int:
+    """Count the passes that do not go through the whole model; the method's steps."""
+    if method == "ProDistill":
+        blocks, epochs = len(sample.blocks), own["epochs"]
+        # Teachers and merged blocks are run up to each block, and each block in every epoch.
+        stage.meter.add(forward=(blocks + 1 + epochs) * images, backward=epochs * images)
+        steps: int = blocks * epochs * -(-images // own["batch_size"])
+        return steps
+    if method == "CoM":
+        groups = len(shared_inputs(sample.model, sample.targets, sample.inputs[0][0][:1]))
+        stage.meter.add(forward=(groups + 1) / 2 * images)
+        return 0
+    if method == "RegMean":
+        stage.meter.add(forward=images)
+        return 0
+    found: int = own["iterations"]
+    return found
+
+
+def _shares(stage: Stage, found: DataMerge) -> dict[str, object]:
+    """The mean over the layers of what the method says of every task."""
+    means = torch.stack(list(found.coefficients.values())).double().mean(0).tolist()
+    return {"coefficients": dict(zip(stage.tasks, means, strict=True))}
