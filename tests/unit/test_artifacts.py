@@ -47,14 +47,15 @@ def test_a_plain_run_makes_what_the_summary_names():
 
 
 def test_every_artifact_is_known_by_name():
-    every = artifacts.all_names(figures=True, threats=True, ablations=["rank"])
+    threats = artifacts.threat_names()
+    every = artifacts.all_names(figures=True, ablations=["rank"]) + threats
     assert len(every) == len(set(every))
     assert [name for name in every if artifacts.unknown_name(name)] == []
     assert set(every) > set(artifacts.plain_names(["lora", "full"])) | artifacts.PAGES.keys()
-    without = set(every) - set(artifacts.all_names(figures=False, threats=False, ablations=[]))
+    without = set(every) - set(artifacts.all_names(figures=False, ablations=[]))
     assert {name.split(".")[0].rstrip("0123456789") for name in without} == {
         *("figure", "theorem", "theory", "ablation_rank"),
-        *("threats", "threats_cells", "price", "recovery", "handling"),
+        *("threats", "threats_cells", "price", "recovery", "handling", "threat_claims"),
     }
 
 

@@ -107,21 +107,16 @@ def test_what_the_bundle_lacks_is_left_out_with_a_note(bundle):
     assert released.attacks(W)[0].startswith("reproduced/")
 
 
-def test_only_a_suite_with_threats_has_them_among_everything():
-    with_them = Results(names(ADAPTERS).files)
-    without = Results(names(None).files)
-    assert set(with_them.all("demo")) - set(without.all("demo")) == {
-        *("threats.csv", "threats.pdf", "threats.png", "threats_cells.csv"),
-        *("price.csv", "price.pdf", "price.png", "recovery.csv", "recovery.tex"),
-        *("handling.csv", "handling.pdf", "handling.png"),
-    }
-    assert with_them.plain() == without.plain()
-    claimed = {Path(path).stem for path in with_them.claimed(W)}
-    assert claimed - {Path(path).stem for path in without.claimed(W)} == {
+def test_what_is_asked_for_by_name_is_no_part_of_everything():
+    results = Results(names(ADAPTERS).files)
+    threats = {Path(path).name for path in results.threats(W)}
+    assert {"threats.csv", "price.png", "recovery.tex", "threat_claims.csv"} < threats
+    assert not threats & {*results.all("demo"), *results.plain()}
+    assert {Path(path).stem for path in results.claimed_threats(W)} == {
         *("threats", "recovery", "handling")
     }
-    # By name they can be asked for of any suite.
-    assert "results/threats.csv" in without.threats(W)
+    # They can be asked for of a suite that says nothing of them.
+    assert Results(names(None).files).threats(W) == results.threats(W)
     assert names(None).attacks(W)
 
 

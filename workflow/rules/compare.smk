@@ -10,7 +10,6 @@ rule judge_claims:
         claims="config/claims.yaml",
         tables=results.claimed,
         published=PUBLISHED,
-        recovery="config/published/recovery.csv",
     output:
         claims="<results>/{suite}/claims.csv",
     log:

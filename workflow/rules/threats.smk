@@ -159,6 +159,27 @@ rule plot_handling:
         "../scripts/plot_handling.py"
 
 
+rule judge_threats:
+    """Put the claims about attacks and handling to the test (config/claims.yaml)."""
+    input:
+        claims="config/claims.yaml",
+        tables=results.claimed_threats,
+        published="config/published/recovery.csv",
+    output:
+        claims="<results>/{suite}/threat_claims.csv",
+    log:
+        "<logs>/{suite}/judge_threats.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        code=code("judge_threats.py"),
+    message:
+        "Put the claims about attacks to the test on the {wildcards.suite} suite"
+    script:
+        "../scripts/judge_threats.py"
+
+
 rule all_threats:
     """All about attacks and handling of the configured suite, under results/."""
     input:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from trap2.report.claims import COLUMNS, claim_rows, load_claims
+from trap2.report.claims import COLUMNS, claim_rows, claims_on, load_claims
 from trap2.report.published import read_published
-from trap2.report.tables.recovery import published_recovery
 from trap2.runtime import files, job
 from trap2.runtime.script import snakemake
 
@@ -13,8 +12,7 @@ with job.running(snakemake) as log:
     published = {
         f"table{n}": table for n, table in read_published(snakemake.input.published).items()
     }
-    published["recovery"] = published_recovery(files.read_csv(snakemake.input.recovery))
-    claims = load_claims(snakemake.input.claims)
+    claims = claims_on(load_claims(snakemake.input.claims), threats=False)
     rows = claim_rows(snakemake.wildcards.suite, claims, tables, published)
     files.write_csv(snakemake.output.claims, COLUMNS, rows)
     for row in rows:

@@ -11,6 +11,7 @@ from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.rows import group
 from trap2.runtime.messages import message
 from trap2.runtime.schema import ConfigurationError, checked_by, read_yaml
+from trap2.suites.artifacts import CLAIMED_THREATS
 
 Tables = Mapping[str, Rows]
 
@@ -117,6 +118,11 @@ def judge(claim: Claim, tables: Tables) -> Verdict:
     else:
         margin = max(ratios) if test["relation"] in {"below", "at_most"} else min(ratios)
     return Verdict(HOLDS if enough else FAILS, sum(held), len(held), margin)
+
+
+def claims_on(claims: Sequence[Claim], *, threats: bool) -> list[Claim]:
+    """The claims on the tables about attacks and handling, or all others."""
+    return [claim for claim in claims if (claim["table"] in CLAIMED_THREATS) == threats]
 
 
 def claim_rows(

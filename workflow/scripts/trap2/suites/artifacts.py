@@ -107,6 +107,10 @@ ARTIFACTS: dict[str, Artifact] = {
         "Standalone accuracy after what people do to weights without merging them, beside that as "
         "released; mean over the tasks.",
     ),
+    "threat_claims": Artifact(
+        *(("csv",), THREATS, "Claims about attacks and handling"),
+        "What is claimed about attacks and handling, and what the run says, as in claims.csv.",
+    ),
     "claims": Artifact(
         *(("csv",), CLAIMS, "Claims and verdicts"),
         "The paper's claims and what the run says about each. *held* of *of* comparisons satisfy "
@@ -174,16 +178,14 @@ def plain_names(release_formats: Collection[str]) -> list[str]:
     ]
 
 
-def all_names(*, figures: bool, threats: bool, ablations: Iterable[str]) -> list[str]:
-    """Every file that a suite can show.
+def all_names(*, figures: bool, ablations: Iterable[str]) -> list[str]:
+    """Every file of the paper that a suite can show; :func:`threat_names` has the others.
 
     Args:
         figures: whether it has figures (:func:`figure_not_applicable`), and with them theory.
-        threats: whether it says what is attacked.
         ablations: the settings that it sweeps.
     """
-    lacking = set() if figures else {FIGURE_PAGES, THEORY}
-    lacking |= set() if threats else {THREATS}
+    lacking = {THREATS} if figures else {THREATS, FIGURE_PAGES, THEORY}
     shown = {
         name: artifact.forms
         for name, artifact in ARTIFACTS.items()

@@ -31,8 +31,7 @@ class Results:
         figures = self.files.has_figures(suite)
         swept = figures and not self.files.released
         shown = ablations.swept(self.files.suites(suite)) if swept else {}
-        threats = self.files.suites(suite).threats is not None
-        return artifacts.all_names(figures=figures, threats=threats, ablations=shown)
+        return artifacts.all_names(figures=figures, ablations=shown)
 
     def finished(self, w: Wildcards) -> list[str]:
         """The configured suite's artifacts of a run without a target, and their manifest."""
@@ -93,11 +92,14 @@ class Results:
         return f"{self.files.root}/{folder}/{name}"
 
     def claimed(self, w: Wildcards) -> list[str]:
-        """What claims are tested on: tables, figures and threats where the suite has them."""
+        """The tables and figures that claims are tested on; figures where the suite has them."""
         figures = paper.FIGURES if self.files.has_figures(w.suite) else []
         names = [f"table{n}" for n in paper.TABLES] + [f"figure{n}" for n in figures]
-        if self.files.suites(w.suite).threats is not None:
-            names += artifacts.CLAIMED_THREATS
+        return [f"{self.files.root}/{w.suite}/{name}.csv" for name in names]
+
+    def claimed_threats(self, w: Wildcards) -> list[str]:
+        """The tables about attacks and handling that claims are tested on."""
+        names = artifacts.CLAIMED_THREATS
         return [f"{self.files.root}/{w.suite}/{name}.csv" for name in names]
 
     def to_release(self, w: Wildcards) -> list[str]:
