@@ -43,6 +43,7 @@ SURFACE = {
         "trap2.updates.adapters.is_dora",
         "trap2.updates.adapters.read_dora",
         "trap2.updates.trainable.TrainableUpdate",
+        "trap2.updates.trainable.Point",
     ),
     "Mergers": (
         "trap2.merging.merger.Merger",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,11 +10,15 @@ from trap2.models.clip.build import build_clip
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
 from trap2.models.recompute import recompute_blocks
+from trap2.protection.objective import Objective, Surroundings
 from trap2.protection.trap2 import Trap2, accumulate_gradient
+from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 torch.set_num_threads(1)
+
+Gradient = dict[str, torch.Tensor]
 
 TEXT = {"context_length": 8, "width": 16, "heads": 2, "layers": 1}
 ARCHITECTURES = {
@@ -65,13 +70,18 @@ def attach(form: str, base: nn.Module) -> TrainableUpdate:
     return update
 
 
-def gradient(update: TrainableUpdate) -> dict[str, torch.Tensor]:
-    """The gradient of one TRAP² step at s = 0.3."""
+def gradient(update: TrainableUpdate, objective: Objective | None = None) -> Gradient:
+    """The gradient of one TRAP² step at s = 0.3, or of an objective's own draw."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     target = torch.randn(4, 16, generator=torch.Generator().manual_seed(6))
     update.module.train()
     torch.manual_seed(7)
-    accumulate_gradient(lambda s: (update.at(s)(images) - target).square().mean(), Trap2(0.5), 0.3)
+    drawn = 0.3 if objective is None else objective.draw(np.random.default_rng(8))
+    accumulate_gradient(
+        lambda where: (update.at(where)(images) - target).square().mean(),
+        objective or Trap2(0.5),
+        drawn,
+    )
     return {
         name: parameter.grad
         for name, parameter in update.module.named_parameters()
@@ -88,6 +98,19 @@ def test_the_gradient_is_the_same_to_the_last_bit(family: str, form: str) -> Non
     assert any(".blocks." in name or ".resblocks." in name for name in plain)
     for name, expected in plain.items():
         assert torch.equal(checkpointed[name], expected), name
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+@pytest.mark.parametrize("objective", [LayerwiseTrap2(Trap2(0.5)), MixedTrap2(Trap2(0.5))])
+def test_a_block_finds_its_layers_scales_and_the_added_direction_again(
+    form: str, objective: LayerwiseTrap2 | MixedTrap2
+) -> None:
+    found = []
+    for base in (tower("vit"), recompute_blocks(tower("vit"))):
+        update = attach(form, base)
+        found.append(gradient(update, objective.within(Surroundings(update.layers))))
+    for name, expected in found[0].items():
+        assert torch.equal(found[1][name], expected), name
 
 
 @pytest.mark.parametrize("family", ["vit", "convnext"])

@@ -122,6 +122,24 @@ class _Strong(Trap2):
         super().__init__(2 * lambda_, s_max=options["reach"])
 
 
+def test_training_against_partners(own, tmp_path):
+    data, mixed = own / "data/pets/16", ("--lambda", "0.1", "--protection", "trap2-mixed")
+    succeed(own, "train", "--data", data, "--output", tmp_path / "plain", *SHORT)
+    asks = ("train", "--data", data, *SHORT, *mixed, "--protection-option", "other=task")
+    partner = ("--partner", tmp_path / "plain")
+    succeed(own, *asks, "--output", tmp_path / "mixed", *partner)
+    record = files.read_json(tmp_path / "mixed/update.json")
+    assert record["protection"] == record["objective"]["name"] == "trap2-mixed"
+    assert record["objective"]["other"] == "task"
+    assert len(record["objective"]["partners_sha256"]) == 64
+    without = run(own, *asks, "--output", tmp_path / "x")
+    assert "--partner: trap2-mixed with these options needs at least one" in " ".join(
+        without.output.split()
+    )
+    unasked = run(own, "train", "--data", data, *SHORT, *mixed, *partner, "--output", tmp_path)
+    assert "is not trained against other updates" in " ".join(unasked.output.split())
+
+
 def test_training_with_another_protection(own, tmp_path, monkeypatch):
     monkeypatch.setattr(PROTECTIONS, "_entries", dict(PROTECTIONS._entries))
     reach = Option(2.0, "largest scale", low=1, high=9)

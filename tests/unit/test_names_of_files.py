@@ -100,6 +100,22 @@ def test_a_whole_checkpoint_has_files_of_its_own(files):
     ]
 
 
+def test_a_training_has_other_tasks_updates_where_it_asks_for_them():
+    def partners(protection, **options):
+        suite = replace(loaded("demo"), protection_options={"trap2-mixed": options})
+        w = job(task="letters", release_format="lora", protection=protection)
+        return names(lambda name: suite).partners(w)
+
+    assert partners("trap2", other="task") == []
+    assert partners("trap2-layers") == partners("trap2-mixed") == []
+    asked = partners("trap2-mixed", other="task")
+    assert asked == [
+        f"results/{LORA}/{task}/unprotected/{name}"
+        for task in ("digits", "shapes", "signs", "satellite")
+        for name in UPDATE_FILES["lora"]
+    ]
+
+
 def test_a_defense_without_a_hold_on_a_backbone_ends_the_run(files):
     w = Job(suite="demo", backbone="ConvNeXt-demo", task="digits")
     w.protection, w.release_format = "params-adapter", "lora"

@@ -10,7 +10,9 @@ from torch import nn
 from trap2.data.prepared import Split
 from trap2.models.clip.classifier import Classifier
 from trap2.models.scoring import has_bfloat16, mixed_precision
+from trap2.protection.objective import Objective
 from trap2.protection.trap2 import Trap2
+from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
 from trap2.runtime.interruption import Interrupted
 from trap2.training.settings import Optimisation
 from trap2.training.trainer import Trainer, batch_indices, learning_rate
@@ -57,7 +59,9 @@ def task() -> Classifier:
     return Classifier({"train": split(50, 1), "val": split(30, 2)}, head, 10.0, 256, CPU)
 
 
-def make_trainer(form: str = "lora", objective: Trap2 | None = None, **changed) -> Trainer:
+def make_trainer(
+    form: str = "lora", objective: Objective | None = None, partners: dict | None = None, **changed
+) -> Trainer:
     base = tower()
     if form == "lora":
         update = LoraUpdate(base, ["fc1", "fc2"], AdapterSettings(rank=2, alpha=2), seed=1)
@@ -65,7 +69,8 @@ def make_trainer(form: str = "lora", objective: Trap2 | None = None, **changed) 
         update = FullUpdate(base)
     settings = Optimisation(**(SETTINGS.__dict__ | changed))
     log = lambda line: None  # noqa: E731
-    return Trainer(update, task(), settings, objective, seed=0, run="test", log=log)
+    told = {"seed": 0, "run": "test", "log": log, "partners": partners}
+    return Trainer(update, task(), settings, objective, **told)
 
 
 def same(left: dict, right: dict) -> bool:
@@ -128,6 +133,50 @@ def test_a_killed_run_resumes_to_the_same_bytes(form, tmp_path):
     resumed.fit(path)
     assert same(whole.update.state(), resumed.update.state())
     assert whole.progress.history == resumed.progress.history
+
+
+@pytest.mark.parametrize("form", ["lora", "full"])
+@pytest.mark.parametrize("other", [None, "noise", "task"])
+def test_a_variant_of_trap2_resumes_with_its_own_partners_alone(form, other, tmp_path):
+    law = Trap2(0.05)
+    objective = LayerwiseTrap2(law) if other is None else MixedTrap2(law, other)
+
+    def trainer(objective=objective, size=0.1) -> Trainer:
+        partner = {n: size * t for n, t in shapes_of(form).items()}
+        return make_trainer(form, objective, partners={"other": partner})
+
+    whole, path = trainer(), tmp_path / "resume.safetensors"
+    whole.fit()
+    cut = trainer()
+    for _ in range(17):
+        cut._step()
+        cut.progress.step += 1
+        if cut._validation_is_due():
+            cut._validate()
+            cut.update.module.train()
+    cut._save(path)
+    resumed = trainer()
+    resumed.log = (lines := []).append
+    resumed.fit(path)
+    assert lines[0] == "resuming from step 17"
+    assert same(whole.update.state(), resumed.update.state())
+    assert not same(whole.update.state(), fitted(trainer(law)))
+    if other == "task":
+        with_others = trainer(size=0.2)
+        with_others.log = (lines := []).append
+        with_others.fit(path)
+        assert "other settings; starting afresh" in lines[0]
+        assert not same(whole.update.state(), with_others.update.state())
+
+
+def shapes_of(form: str) -> dict[str, torch.Tensor]:
+    """Ones in the shape of every weight that an update of the form changes."""
+    return {n: torch.ones(tuple(d.shape)) for n, d in make_trainer(form).update.layers().items()}
+
+
+def fitted(trainer: Trainer) -> dict[str, torch.Tensor]:
+    trainer.fit()
+    return trainer.update.state()
 
 
 @pytest.mark.parametrize("form", ["lora", "full"])

@@ -53,6 +53,8 @@ rule finetune_protected:
         model="<results>/{suite}/{backbone}/tower.safetensors",
         head="<results>/{suite}/{backbone}/heads/{task}.safetensors",
         data=files.prepared("train", "val", "test"),
+        # None but for a protection that is trained against other tasks' updates.
+        partners=files.partners,
     output:
         update_files=update_patterns(
             protections.trained_protections(), "lora", "lambda~{lambda_text}"

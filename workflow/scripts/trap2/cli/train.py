@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from trap2.cli.options import (
+    FOLDER,
     Finite,
     base_option,
     chosen_device,
@@ -20,7 +21,7 @@ from trap2.cli.options import (
     seed_option,
     setting_option,
 )
-from trap2.protection.catalogue import PROTECTIONS, trained_protections
+from trap2.protection.catalogue import PROTECTIONS, needs_partners, trained_protections
 from trap2.protection.settings import Trap2Settings
 from trap2.runtime.catalogue import Value
 from trap2.training.settings import Optimisation, TrainingParams
@@ -71,9 +72,18 @@ def _settings(function: Any) -> Any:
     show_default=True,
     metavar="NAME",
     callback=_trained,
-    help="The trained protection whose λ is given: trap2, or a plugin's.",
+    help="The trained protection whose λ is given: trap2, trap2-layers, trap2-mixed, or a "
+    "plugin's.",
 )
 @named_options("--protection-option", "An option of another protection than trap2.")
+@click.option(
+    "--partner",
+    "partners",
+    type=FOLDER,
+    multiple=True,
+    help="Another task's unprotected update, for a protection that is trained against such "
+    "(trap2-mixed with other=task).",
+)
 @click.option(
     "--release-format",
     type=click.Choice(["lora", "full"]),
@@ -92,6 +102,7 @@ def train(
     lambda_: float | None,
     protection: str,
     options: dict[str, float | str],
+    partners: tuple[Path, ...],
     release_format: str,
     logit_scale: float,
     seed: int,
@@ -115,6 +126,7 @@ def train(
     from trap2.protection.catalogue import objective_of
     from trap2.training.finetune import finetune
     from trap2.updates.key import UpdateKey
+    from trap2.updates.stored import load_update
 
     refuse_to_replace(output / "update.json", "an update")
     objective = _given(OBJECTIVE, settings)
@@ -125,6 +137,10 @@ def train(
         raise click.UsageError("--protection and --protection-option: only with --lambda, their λ")
     if options and protection == "trap2":
         raise click.UsageError("--protection-option: TRAP² has options of its own, see --help")
+    asks = lambda_ is not None and needs_partners(protection, options or objective)
+    if bool(partners) != asks:
+        what = "needs at least one" if asks else "is not trained against other updates"
+        raise click.UsageError(f"--partner: {protection} with these options {what}")
     if release_format == "full" and adapter:
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
     base_model = Base(base)
@@ -151,6 +167,7 @@ def train(
         seed=seed,
         device=chosen_device(device, threads),
         log=click.echo,
+        partners={str(folder): load_update(folder, base_model.weights) for folder in partners},
     )
 
 

@@ -52,6 +52,8 @@ class Protection(Entry):
             low-rank factors ΔW by layer) or whole checkpoints (``full``; all weights W).
         objective: what training minimises, from λ and complete options; makes it a trained
             protection, with one training for each λ of a suite's grid.
+        needs_partners: whether the objective, with some complete options, is trained against the
+            other tasks' unprotected updates.
         protect: what is done to a fine-tuned update; leaves its arguments as they are.
         transform: the distribution that a post-hoc function draws from, for the record.
         needs_attention: whether it acts on attention projections.
@@ -59,6 +61,7 @@ class Protection(Entry):
 
     release_formats: tuple[str, ...] = ("lora", "full")
     objective: Callable[[float, Options], Objective] | None = None
+    needs_partners: Callable[[Options], bool] | None = None
     protect: Protect | None = None
     transform: Callable[[], Transform] | None = None
     needs_attention: bool = False
@@ -117,10 +120,44 @@ def objective_of(name: str, lambda_: float, given: Mapping[str, object]) -> Obje
     return protection.objective(lambda_, protection.check_options(given))
 
 
+def needs_partners(name: str, given: Mapping[str, object]) -> bool:
+    """Whether a protection is trained against the other tasks' unprotected updates.
+
+    Args:
+        name: a key of :data:`PROTECTIONS`.
+        given: its options; the others are at their defaults.
+
+    Raises:
+        CatalogueError: an unknown protection or option, or a value out of its range.
+    """
+    protection = PROTECTIONS[name]
+    asked = protection.needs_partners
+    return asked is not None and asked(protection.check_options(given))
+
+
 def _trap2(lambda_: float, options: Options) -> Objective:
     from trap2.protection.trap2 import Trap2
 
     return Trap2(lambda_, **options)
+
+
+def _layerwise(lambda_: float, options: Options) -> Objective:
+    from trap2.protection.trap2 import Trap2
+    from trap2.protection.trap2_variants import LayerwiseTrap2
+
+    return LayerwiseTrap2(Trap2(lambda_, **options))
+
+
+def _mixed(lambda_: float, options: Options) -> Objective:
+    from trap2.protection.trap2 import Trap2
+    from trap2.protection.trap2_variants import MixedTrap2
+
+    law = Trap2(lambda_, **{name: options[name] for name in _LAW})
+    return MixedTrap2(law, **{name: options[name] for name in options if name not in _LAW})
+
+
+def _meets_tasks(options: Options) -> bool:
+    return bool(options["other"] == "task")
 
 
 def _scales() -> Transform:
@@ -167,6 +204,13 @@ def _mergelock(weights: Weights, _base: Weights, heads: Heads, draws: Draws) -> 
     return transform_attention(_mixing(), weights, heads, draws)
 
 
+_LAW = {
+    "weighting": Option("1/s", "w(s) of Eq. 8", choices=("1/s", "1/sqrt(s)", "1")),
+    "s_min": Option(0.05, "smallest off-nominal scale", high_open=True),
+    "s_max": Option(2.0, "largest off-nominal scale", low=1, high=100),
+    "delta": Option(0.05, "margin around s = 1 that is never drawn", high_open=True),
+}
+
 PROTECTIONS.add(
     Protection(
         name="trap2",
@@ -174,11 +218,35 @@ PROTECTIONS.add(
         paper="the paper, Section 5",
         needs="budget",
         objective=_trap2,
+        options=_LAW,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="trap2-layers",
+        title="TRAP² by layers",
+        paper="ours, after the paper's Section 5",
+        needs="budget",
+        objective=_layerwise,
+        options=_LAW,
+    )
+)
+PROTECTIONS.add(
+    Protection(
+        name="trap2-mixed",
+        title="TRAP² with others",
+        paper="ours, after the paper's Section 5",
+        needs="budget",
+        objective=_mixed,
+        needs_partners=_meets_tasks,
         options={
-            "weighting": Option("1/s", "w(s) of Eq. 8", choices=("1/s", "1/sqrt(s)", "1")),
-            "s_min": Option(0.05, "smallest off-nominal scale", high_open=True),
-            "s_max": Option(2.0, "largest off-nominal scale", low=1, high=100),
-            "delta": Option(0.05, "margin around s = 1 that is never drawn", high_open=True),
+            **_LAW,
+            "other": Option(
+                "noise", "what is added: noise, or another task's update", choices=("noise", "task")
+            ),
+            "pinned": Option(0.5, "share of the steps at which s is 1", low_open=False),
+            "other_min": Option(0.1, "smallest coefficient of the other", high=100, low_open=False),
+            "other_max": Option(1.0, "largest coefficient of the other", high=100),
         },
     )
 )

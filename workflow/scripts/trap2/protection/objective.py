@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-LossAt = Callable[[float], "torch.Tensor"]
-"""The mini-batch loss of W0 + s·ΔW at a scale s of the update (Eq. 5), a scalar tensor."""
+    from trap2.updates.delta import LayerUpdate, Update
+    from trap2.updates.trainable import Where
+
+LossAt = Callable[["Where"], "torch.Tensor"]
+"""The mini-batch loss of W0 + s·ΔW at a scale s of the update (Eq. 5), or at a point off that line
+(:class:`trap2.updates.trainable.Point`), a scalar tensor."""
 
 
 class Objective(Protocol):
@@ -21,17 +26,15 @@ class Objective(Protocol):
         """The settings as records hold them, as JSON, the trade-off under ``lambda``."""
         ...
 
-    def draw(self, generator: np.random.Generator) -> float:
+    def draw(self, generator: np.random.Generator) -> Any:
         """What one step draws, once for all its micro-batches: TRAP² an off-nominal scale."""
         ...
 
-    def accumulate_gradient(
-        self, loss_at: LossAt, drawn: float, share: float
-    ) -> tuple[float, float]:
+    def accumulate_gradient(self, loss_at: LossAt, drawn: Any, share: float) -> tuple[float, float]:
         """Add the objective's gradient, times ``share``, to the parameters' ``.grad``.
 
         Args:
-            loss_at: the mini-batch loss at any scale of the update.
+            loss_at: the mini-batch loss at any scale of the update, or at any point.
             drawn: what :meth:`draw` gave for this step.
             share: 1 / (number of micro-batches) under accumulation.
 
@@ -42,8 +45,35 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What an objective may look at besides the loss.
+
+    Attributes:
+        layers: the update as it is when called, by weight name; detached.
+        partners: the other tasks' unprotected updates by task, on the update's device; only for
+            protections whose entry asks for them.
+    """
+
+    layers: Callable[[], Mapping[str, LayerUpdate]]
+    partners: Mapping[str, Update] = field(default_factory=dict)
+
+
+@runtime_checkable
+class SituatedObjective(Protocol):
+    """An objective whose draws depend on the update's layers or on other tasks' updates."""
+
+    def within(self, surroundings: Surroundings) -> Objective:
+        """The objective of one training, before its first step.
+
+        Raises:
+            Trap2Error: the surroundings lack what it needs.
+        """
+        ...
+
+
 def accumulate_gradient(
-    loss_at: LossAt, objective: Objective | None, drawn: float, share: float = 1.0
+    loss_at: LossAt, objective: Objective | None, drawn: Any, share: float = 1.0
 ) -> tuple[float, float]:
     """One step's gradient: the objective's, or that of the task loss alone where there is none.
 

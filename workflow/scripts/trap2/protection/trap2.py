@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,15 +92,32 @@ class Trap2:
         Returns:
             The nominal and the unweighted off-nominal loss (nan where λ = 0: it is not computed).
         """
-        if self.lambda_ == 0:
-            return accumulate_gradient(loss_at, None, drawn, share)
-        state = _random_state()
-        nominal = loss_at(1.0)
-        (share * nominal).backward()
-        _set_random_state(state)
-        off_nominal = loss_at(drawn)
-        (-share * self.off_nominal_weight(drawn) * off_nominal).backward()
-        return nominal.item(), off_nominal.item()
+        return accumulate_terms(loss_at, drawn, self.off_nominal_weight(drawn), share)
+
+
+def accumulate_terms(
+    loss_at: Callable[[Any], torch.Tensor], where: Any, weight: float, share: float
+) -> tuple[float, float]:
+    """Add the gradient of L(W0 + ΔW) − weight · L(where), one pass after the other.
+
+    Args:
+        loss_at: the mini-batch loss at a scale of the update or at a point, a scalar tensor.
+        where: the off-nominal weights, as ``loss_at`` takes them.
+        weight: of the off-nominal term, λ included; 0 leaves its pass out.
+        share: factor on both terms.
+
+    Returns:
+        The nominal and the unweighted off-nominal loss (nan where it is not computed).
+    """
+    if weight == 0:
+        return accumulate_gradient(loss_at, None, where, share)
+    state = _random_state()
+    nominal = loss_at(1.0)
+    (share * nominal).backward()
+    _set_random_state(state)
+    off_nominal = loss_at(where)
+    (-share * weight * off_nominal).backward()
+    return nominal.item(), off_nominal.item()
 
 
 def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:

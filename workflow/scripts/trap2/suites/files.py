@@ -22,7 +22,7 @@ from trap2.runtime.files import FileError
 from trap2.runtime.provenance import REPRODUCED
 from trap2.suites import ablations, artifacts, bundle, paper
 from trap2.suites.settings import Config, Suite
-from trap2.suites.suite import lambdas_of, merged_protections_of, protections_of
+from trap2.suites.suite import lambdas_of, merged_protections_of, partners_of, protections_of
 
 Suites = Callable[[str], Suite]
 """The checked settings of a suite, by its name; ``demo@2`` has the demo's."""
@@ -160,6 +160,11 @@ class Files:
         if reason is not None:
             sys.exit(f"not applicable to {w.backbone}: {reason}")
         return self.update(w, w.task, "unprotected")
+
+    def partners(self, w: Wildcards) -> list[str]:
+        """The other tasks' unprotected updates, where a protection is trained against them."""
+        others = partners_of(self.suites(w.suite), w.protection, w.task)
+        return [file for task in others for file in self.update(w, task, "unprotected")]
 
     def lambda_candidates(self, w: Wildcards) -> list[str]:
         """A task's updates with a trained protection, one for each λ of its grid: their files."""

@@ -268,10 +268,11 @@ class Suite:
         "Factor on the cosines in the training loss.", 100, above=0, at_most=10_000
     )
     protections: tuple[str, ...] = setting(
-        "Protections to compare with the unprotected update: trap2, and post-hoc defenses, of "
-        "adapters (params-adapter, params-refit, mergelock-adapter, mergelock-refit) and of whole "
-        "checkpoints (params, mergelock), which are left out where a release or a backbone without "
-        "attention has no use for them.",
+        "Protections to compare with the unprotected update: trap2, its variants that know attacks "
+        "(trap2-layers, trap2-mixed), and post-hoc defenses, of adapters (params-adapter, "
+        "params-refit, mergelock-adapter, mergelock-refit) and of whole checkpoints (params, "
+        "mergelock), which are left out where a release or a backbone without attention has no use "
+        "for them.",
         ("trap2",),
     )
     protection_options: Mapping[str, Mapping[str, Any]] = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trap2.models.families import family_of
-from trap2.protection.catalogue import not_applicable
+from trap2.protection.catalogue import needs_partners, not_applicable
 from trap2.suites.settings import Suite
 
 
@@ -17,6 +17,12 @@ def lambdas_of(suite: Suite, release_format: str, task: str) -> list[str]:
     settings = suite.release_formats[release_format]
     grid = settings.task_lambdas.get(task, settings.lambdas)
     return [lambda_text(value) for value in grid]
+
+
+def partners_of(suite: Suite, protection: str, task: str) -> list[str]:
+    """The tasks whose unprotected updates a trained protection of a task sees; mostly none."""
+    options = suite.protection_options.get(protection, {})
+    return [name for name in suite.tasks if name != task and needs_partners(protection, options)]
 
 
 def protections_of(suite: Suite, release_format: str, backbone: str) -> list[str]:

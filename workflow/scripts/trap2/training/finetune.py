@@ -23,6 +23,7 @@ from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
 from trap2.training.settings import Optimisation, TrainingParams
 from trap2.training.trainer import Trainer
+from trap2.updates.delta import Update, to_device
 from trap2.updates.key import UpdateKey
 from trap2.updates.records import Number
 from trap2.updates.settings import AdapterSettings
@@ -77,6 +78,7 @@ def finetune(
     device: torch.device,
     log: Callable[[str], None],
     facts: Mapping[str, str] | None = None,
+    partners: Mapping[str, Update] | None = None,
 ) -> None:
     """Train an update and write its files and ``update.json`` into ``folder``.
 
@@ -94,6 +96,8 @@ def finetune(
         device: where to compute.
         log: receives progress.
         facts: what else the record is to say, such as an ablation's setting and value.
+        partners: other tasks' unprotected updates by task, for an objective trained against them;
+            they are held in memory, on the device.
     """
     settings = Optimisation(**training["optimisation"])
     task = open_classifier(
@@ -107,7 +111,16 @@ def finetune(
     )
     seed_of_update = seed_of(seed, key.run)
     update = _attach(model, backbone, key.release_format, training, seed_of_update, device)
-    trainer = Trainer(update, task, settings, objective, seed=seed, run=key.run, log=log)
+    trainer = Trainer(
+        update,
+        task,
+        settings,
+        objective,
+        seed=seed,
+        run=key.run,
+        log=log,
+        partners={name: to_device(other, device) for name, other in (partners or {}).items()},
+    )
     checkpoint = folder / ".resume.safetensors"
     progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
     update.save(folder)
@@ -119,7 +132,7 @@ def finetune(
         "seed": seed,
         "optimisation": asdict(settings),
         "adapter": _adapter_record(key.release_format, training),
-        "objective": None if objective is None else objective.record(),
+        "objective": None if trainer.objective is None else trainer.objective.record(),
         "logit_scale": logit_scale,
         "best_step": progress.best_step,
         "steps": progress.step,

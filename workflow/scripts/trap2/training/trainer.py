@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,18 @@ import torch
 from trap2.data.prepared import SplitName
 from trap2.models.scoring import Score, in_mixed_precision
 from trap2.models.task import Batch, Task
-from trap2.protection.objective import Objective, accumulate_gradient
+from trap2.protection.objective import (
+    Objective,
+    SituatedObjective,
+    Surroundings,
+    accumulate_gradient,
+)
 from trap2.runtime import files
 from trap2.runtime.interruption import Interrupted, noticing_sigterm
 from trap2.runtime.seeding import numpy_generator, seed_of
 from trap2.training.settings import Optimisation
-from trap2.updates.trainable import TrainableUpdate
+from trap2.updates.delta import Update
+from trap2.updates.trainable import TrainableUpdate, Where
 
 
 @dataclass
@@ -77,6 +84,7 @@ class Trainer:
         seed: int,
         run: str,
         log: Callable[[str], None] = print,
+        partners: Mapping[str, Update] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -88,8 +96,12 @@ class Trainer:
             seed: the configuration's seed.
             run: the run's name; with the seed it decides every random draw.
             log: receives a line of progress every few seconds.
+            partners: other tasks' unprotected updates on the same device, for an objective that
+                is trained against them.
         """
         self.update, self.task, self.settings = update, task, settings
+        if isinstance(objective, SituatedObjective):
+            objective = objective.within(Surroundings(update.layers, partners or {}))
         self.objective = objective
         self.seed, self.run, self.log = seed, run, log
         self.device = update.parameters()[0].device
@@ -158,9 +170,9 @@ class Trainer:
         """One step of Algorithm 1; returns the nominal and the off-nominal loss."""
         step, settings = self.progress.step, self.settings
         torch.manual_seed(seed_of(self.seed, self.run, "dropout", str(step)))
-        s = math.nan
+        drawn: Any = math.nan
         if self.objective is not None:
-            s = self.objective.draw(numpy_generator(self.seed, self.run, "scale", str(step)))
+            drawn = self.objective.draw(numpy_generator(self.seed, self.run, "scale", str(step)))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
         self.optimiser.zero_grad(set_to_none=True)
@@ -171,17 +183,17 @@ class Trainer:
             part = chosen[start : start + settings.micro_batch_size]
             share = len(part) / settings.batch_size
             loss_at = self._loss(self.task.batch("train", part))
-            losses = accumulate_gradient(loss_at, self.objective, s, share)
+            losses = accumulate_gradient(loss_at, self.objective, drawn, share)
             nominal, off_nominal = nominal + share * losses[0], off_nominal + share * losses[1]
         torch.nn.utils.clip_grad_norm_(self.update.parameters(), settings.clip_norm)
         self.optimiser.step()
         return nominal, off_nominal
 
-    def _loss(self, batch: Batch) -> Callable[[float], torch.Tensor]:
-        """The loss on a batch by the scale of the update."""
+    def _loss(self, batch: Batch) -> Callable[[Where], torch.Tensor]:
+        """The loss on a batch by the scale of the update, or by a point off that line."""
 
-        def loss_at(s: float) -> torch.Tensor:
-            return self.task.loss(in_mixed_precision(self.update.at(s), self.device), batch)
+        def loss_at(where: Where) -> torch.Tensor:
+            return self.task.loss(in_mixed_precision(self.update.at(where), self.device), batch)
 
         return loss_at
 

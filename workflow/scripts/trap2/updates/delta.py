@@ -86,6 +86,18 @@ def dense_layers(update: Update) -> Iterator[tuple[str, torch.Tensor]]:
         yield layer, dense(update[layer])
 
 
+def to_device(update: Update, device: torch.device) -> dict[str, LayerUpdate]:
+    """A copy of an update in memory, on a device."""
+    found: dict[str, LayerUpdate] = {}
+    for layer in update:
+        part = update[layer]
+        if isinstance(part, LowRank):
+            found[layer] = LowRank(part.B.to(device), part.A.to(device))
+        else:
+            found[layer] = part.to(device)
+    return found
+
+
 class CheckpointUpdate(Mapping[str, torch.Tensor]):
     """ΔW = W − W0 of a full checkpoint, read from disk one layer at a time.
 
