@@ -41,7 +41,14 @@ class Point:
     added: Update = field(default_factory=dict)
 
     def check(self, layers: list[str]) -> None:
-        """Raise UpdateError unless the scales are of these layers and D is of no other."""
+        """Check that a point is one of an update.
+
+        Args:
+            layers: the weight names of the update's layers.
+
+        Raises:
+            UpdateError: the scales are not of exactly these layers, or D has another one.
+        """
         if self.scales.keys() != set(layers):
             found = sorted(self.scales.keys() ^ set(layers))
             raise UpdateError(f"a scale for every layer and no other is needed: {found[:3]}")
@@ -66,6 +73,9 @@ class TrainableUpdate(Protocol):
 
     def at(self, where: Where) -> Model:
         """The model at the weights W0 + s·ΔW (Eq. 5) or at a point, from inputs to output.
+
+        Args:
+            where: s, or the point.
 
         Raises:
             UpdateError: a point of other layers, or of other shapes.
