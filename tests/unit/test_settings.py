@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from trap2.attacks.catalogue import ATTACKS
 from trap2.merging.settings import GRID_LIMIT, grid_problem
 from trap2.protection.settings import WEIGHTINGS, range_problem
 from trap2.protection.trap2 import WEIGHTINGS as FUNCTIONS
+from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.schema import ConfigurationError, checked
 from trap2.runtime.settings import plain, read, schema_of, setting
 from trap2.suites.ablations import SETTINGS
@@ -102,8 +104,8 @@ def test_a_bound_that_is_misspelt_is_a_fault():
 
 
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The places of all numbers of a suite, those of an architecture aside."""
-    if isinstance(value, bool) or path[-1:] == ("architecture",):
+    """The places of all numbers of a suite; architectures and options have checks of their own."""
+    if isinstance(value, bool) or path[-1:] in {("architecture",), ("options",)}:
         return []
     if isinstance(value, int | float):
         return [path]
@@ -130,6 +132,16 @@ def test_no_number_of_a_suite_may_be_absurd(bad):
         with pytest.raises(ConfigurationError) as refused:
             checked(content, Suite, "suite.yaml")
         assert str(place[0]) in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, -1, "many"], ids=str)
+def test_no_option_of_an_attack_may_be_absurd(bad):
+    given = COMPLETE["threats"]["options"]
+    assert len(given) > 10
+    for name, options in given.items():
+        for key in options:
+            with pytest.raises(CatalogueError, match=f"^{key} = "):
+                ATTACKS[name].check_options({key: bad})
 
 
 def test_a_number_that_is_none_is_called_so():

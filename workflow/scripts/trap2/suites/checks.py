@@ -27,7 +27,7 @@ from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.settings import Config, Suite
-from trap2.suites.threats import threat_problems
+from trap2.suites.threats import threat_problems, threats_of
 from trap2.training.settings import Optimisation
 
 
@@ -283,7 +283,8 @@ def _protection_problems(suite: Suite) -> Iterator[str]:
 
 def _protection_option_problems(suite: Suite) -> Iterator[str]:
     """Options are those of a trained protection of the suite; TRAP²'s have a place of their own."""
-    trained = [name for name in suite.protections if name in trained_protections()]
+    named = dict.fromkeys((*suite.protections, *(threats_of(suite).protections or ())))
+    trained = [name for name in named if name in trained_protections()]
     for name, options in suite.protection_options.items():
         if name == "trap2":
             yield "protection_options.trap2 is set; TRAP²'s options stand under trap2. Move them"
