@@ -29,7 +29,7 @@ help:
 	@echo "                    makes them first"
 	@echo "make verify         check every file behind the results against its recorded SHA-256;"
 	@echo "                    AGAINST=FILE also against a manifest that was kept elsewhere"
-	@echo "make test           run the tests; 25 minutes on two cores"
+	@echo "make test           run the tests; about 40 minutes on two cores"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
 	@echo "make benchmark      time merging and loading against the plain way of doing them"
 	@echo "make lint           check format, style and types"

@@ -130,7 +130,7 @@ def test_known_scales_are_undone():
     scaled = mixed(model, DiagonalScales())
     assert distance(scaled, model) > 1
     for estimator in ("paired", "ls"):
-        assert_same(align_scales(scaled, model, ALL_HEADS, estimator=estimator), model, 1e-5)  # type: ignore[arg-type]
+        assert_same(align_scales(scaled, model, ALL_HEADS, estimator=estimator), model, 1e-5)
 
 
 def test_paired_scales_keep_the_function_of_a_tuned_model_and_come_nearer():
@@ -167,7 +167,7 @@ def test_the_order_of_hidden_units_is_undone_exactly():
     permuted = permute_hidden_units(model, base, ALL_HEADS)
     assert not torch.equal(permuted["block.mlp.c_fc.weight"], model["block.mlp.c_fc.weight"])
     for cost in ("distance", "distance-bias", "cosine"):
-        found = align_hidden_units(permuted, base, ALL_HEADS, cost=cost)  # type: ignore[arg-type]
+        found = align_hidden_units(permuted, base, ALL_HEADS, cost=cost)
         assert all(torch.equal(found[name], model[name]) for name in model)
         assert distance(found, base) == distance(model, base)
 
@@ -290,7 +290,7 @@ def test_retraining_reaches_the_least_loss_that_is_orthogonal_to_the_direction(m
     start, goal, direction = random_model(0), random_model(1), random_model(2)
 
     def loss(weights: Any, _step: int) -> torch.Tensor:
-        return 0.5 * sum((weights[n] - goal[n]).square().sum() for n in weights)  # type: ignore[no-any-return]
+        return 0.5 * sum((weights[n] - goal[n]).square().sum() for n in weights)
 
     free = descend(loss, start, 400, 0.1, momentum=momentum)
     assert distance(free, goal) < 1e-6

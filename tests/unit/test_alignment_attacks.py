@@ -95,7 +95,7 @@ def test_permutation_and_scales_bring_params_near() -> None:
 
     def left(name: str) -> float:
         """How far the recovered update is from the unprotected one, of its norm."""
-        stage.merge_by_ta = lambda updates: Merge({k: dense(d) for k, d in updates["b"].items()})  # type: ignore[assignment,method-assign]
+        stage.merge_by_ta = lambda updates: Merge({k: dense(d) for k, d in updates["b"].items()})
         mine = run(stage, name).delta
         squares = sum((mine[k] - goal[k]).square().sum() for k in goal)
         return float(torch.as_tensor(squares) / sum(g.square().sum() for g in goal.values())) ** 0.5
@@ -119,7 +119,7 @@ def test_a_rotation_against_the_mean_of_the_others() -> None:
     }
     stage = protect(stage, Rotations())
     assert max(float(part.abs().max()) for part in sum_of(stage, "b", 1.0).values()) > 0.01
-    stage.merge_by_ta = lambda updates: Merge({k: dense(d) for k, d in updates["b"].items()})  # type: ignore[assignment,method-assign]
+    stage.merge_by_ta = lambda updates: Merge({k: dense(d) for k, d in updates["b"].items()})
     heads = {k: v for k, v in run(stage, "align-rotation").delta.items() if ".attn." in k}
     assert max(float(part.abs().max()) for part in heads.values()) < 1e-5
 
@@ -158,7 +158,7 @@ def test_the_sweep_takes_the_best_factor() -> None:
         c: stage.goal(stage.accuracies_at([ta.delta, mine], [ta.scale, -c]))
         for c in (-1.0, -0.5, 0.0, 0.5, 1.0)
     }
-    assert values[merge.found["factor"]] == max(values.values())  # type: ignore[index]
+    assert values[merge.found["factor"]] == max(values.values())
     assert stage.goal(stage.accuracies(merge.delta)) == max(values.values())
 
 

@@ -123,7 +123,7 @@ def test_every_cost_undoes_params_order():
         ("distance_other_bias", "distance-bias", other),
         ("cosine_pre", "cosine", base),
     ):
-        aligned = align_hidden_units(protected, reference, {"block.attn": 2}, cost=cost)  # type: ignore[arg-type]
+        aligned = align_hidden_units(protected, reference, {"block.attn": 2}, cost=cost)
         expected = reorder_hidden_units(protected, "block.attn", arrays[f"out_order_{name}"])
         for weights in (expected, tuned):
             assert all(torch.equal(aligned[each], weights[each]) for each in (first, second, bias))

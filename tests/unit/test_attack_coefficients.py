@@ -159,7 +159,7 @@ def test_equal_norms_undo_a_scaled_copy() -> None:
     plain = run(stage, "norms-equalised")
     stage.updates = {
         **stage.updates,
-        "b": {k: LowRank(8 * d.B, d.A) for k, d in stage.updates["b"].items()},  # type: ignore[union-attr]
+        "b": {k: LowRank(8 * d.B, d.A) for k, d in stage.updates["b"].items()},
     }
     again = run(stage, "norms-equalised")
     assert again.found == plain.found

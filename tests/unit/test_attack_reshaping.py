@@ -125,7 +125,7 @@ def test_merges_are_those_of_adapters_that_peft_loads(combination: str, tmp_path
 
     updates = adapters([3, 3, 3])
     for number, update in enumerate(updates):
-        write_adapter(tmp_path / str(number), {k: (d.B, d.A) for k, d in update.items()})  # type: ignore[union-attr]
+        write_adapter(tmp_path / str(number), {k: (d.B, d.A) for k, d in update.items()})
     density = None if combination in ("linear", "svd") else 0.4
     random = combination.startswith("dare")
 
@@ -164,8 +164,8 @@ def test_adapters_of_other_ranks_are_filled_up() -> None:
     one, two = adapters([2, 3])
     found = merged_by_peft([one, {"0.weight": two["0.weight"]}], "linear")
     torch.testing.assert_close(found["2.weight"], dense(one["2.weight"]))
-    up = torch.cat([one["0.weight"].B, torch.zeros(10, 1)], 1) + two["0.weight"].B  # type: ignore[union-attr]
-    down = torch.cat([one["0.weight"].A, torch.zeros(1, 8)]) + two["0.weight"].A  # type: ignore[union-attr]
+    up = torch.cat([one["0.weight"].B, torch.zeros(10, 1)], 1) + two["0.weight"].B
+    down = torch.cat([one["0.weight"].A, torch.zeros(1, 8)]) + two["0.weight"].A
     torch.testing.assert_close(found["0.weight"], up @ down)
 
 

@@ -56,7 +56,7 @@ def test_one_coefficient_is_the_cell_of_task_arithmetic(stage: Stage) -> None:
 
 def test_combined_updates_are_what_they_say(stage: Stage) -> None:
     before = weights(stage)
-    deltas = [{k: d.dense() for k, d in stage.updates[t].items()} for t in TASKS]  # type: ignore[union-attr]
+    deltas = [{k: d.dense() for k, d in stage.updates[t].items()} for t in TASKS]
     found = stage.accuracies_at(deltas, [0.2, -0.5, 1.0])
     by_hand = {k: 0.2 * deltas[0][k] - 0.5 * deltas[1][k] + deltas[2][k] for k in deltas[0]}
     assert found == stage.accuracies(by_hand)
