@@ -41,6 +41,7 @@ class Attack(Entry):
         needs_attention: whether it works on attention projections.
         random: whether it draws at random, other than which images it takes; it is then run with
             several seeds.
+        methods: the merging methods that it runs by name: their code counts as its own.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Attack(Entry):
     release_formats: tuple[str, ...] = ("lora", "full")
     needs_attention: bool = False
     random: bool = False
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -97,6 +97,7 @@ ATTACKS.add(
         needs="sample",
         random=True,
         run=_merged("ProDistill", 128),
+        methods=("ProDistill",),
         options=_options_of("ProDistill", 64),
     )
 )
@@ -109,6 +110,7 @@ ATTACKS.add(
         needs="sample",
         release_formats=("lora",),
         run=_merged("RegMean", 50),
+        methods=("RegMean",),
         options=_options_of("RegMean", 100),
     )
 )
@@ -121,6 +123,7 @@ ATTACKS.add(
         needs="sample",
         release_formats=("lora",),
         run=_merged("CoM", 50),
+        methods=("CoM",),
         options=_options_of("CoM", 100),
     )
 )
@@ -132,6 +135,7 @@ ATTACKS.add(
         group="data",
         needs="sample",
         run=_merged("AdaMerging-task", 16),
+        methods=("AdaMerging-task",),
         options=_options_of("AdaMerging-task", 64, batches=2),
     )
 )
@@ -143,6 +147,7 @@ ATTACKS.add(
         group="data",
         needs="sample",
         run=_merged("AdaMerging-layer", 16),
+        methods=("AdaMerging-layer",),
         options=_options_of("AdaMerging-layer", 64, batches=2),
     )
 )
@@ -154,6 +159,7 @@ ATTACKS.add(
         group="data",
         needs="sample",
         run=_merged("AdaMerging-layer++", 16),
+        methods=("AdaMerging-layer++",),
         options=_options_of("AdaMerging-layer++", 64, batches=2),
     )
 )
