@@ -125,7 +125,8 @@ class Codes:
         return FAMILIES, family_of(backbone.architecture)
 
     def _attack(self, name: str) -> str:
-        entries = [(ATTACKS, name), *((METHODS, method) for method in ATTACKS[name].methods)]
+        methods = ATTACKS[name].methods
+        entries: list[Entry] = [(ATTACKS, name), *((METHODS, method) for method in methods)]
         return "-".join(self._of(entry) for entry in entries)
 
     def _of(self, entry: Entry) -> str:

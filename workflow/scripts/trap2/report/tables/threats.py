@@ -17,11 +17,11 @@ from trap2.report.shapes import Point, TextRow
 from trap2.report.tables.columns import STD, UPDATE
 from trap2.report.tables.rows import facts_of, group, mean, percent
 from trap2.updates.records import (
+    AnswerRecord,
     AttackCell,
     AttackPoint,
     AttackRecord,
     MergeRecord,
-    ScoreRecord,
     ZeroShotRecord,
 )
 
@@ -96,7 +96,7 @@ class References:
         )
 
 
-def _accuracies(scores: Mapping[str, ScoreRecord]) -> dict[str, float]:
+def _accuracies(scores: Mapping[str, AnswerRecord]) -> dict[str, float]:
     return {task: score["accuracy"] for task, score in scores.items()}
 
 
