@@ -55,6 +55,24 @@ def test_a_curve_goes_over_images_and_then_over_steps():
     ]
 
 
+def test_every_point_of_prodistill_has_the_same_steps():
+    """A curve over images is one of images: fewer of them are gone through more often."""
+    for images in (8, 1000):  # of 24
+        options = few("prodistill", images=images, points=3, epochs=5, batch_size=8)
+        points = attack_points(tiny_stage(), "prodistill", 0, options)
+        assert len({point["budget"]["steps"] for point in points}) == 1
+
+
+def test_what_takes_images_runs_with_several_seeds():
+    assert all(ATTACKS[name].random for name in NAMES)
+
+
+@pytest.mark.parametrize("then", ["one", "two"])
+def test_a_distilled_update_may_have_a_coefficient_of_its_own(then):
+    *_, point = attack_points(tiny_stage(), "distillation", 0, few("distillation", then=then))
+    assert ("protected" in point["found"]) == (then == "two")
+
+
 def relabelled(stage: Stage, task: str) -> Stage:
     """The stage with the labels that the published update of a task gives its images."""
     own = stage.scored[task]
