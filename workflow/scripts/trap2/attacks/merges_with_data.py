@@ -23,7 +23,7 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
         method: a merging method that needs a sample.
         options: the method's, with ``images`` a task and ``points``: the curve has that many, each
             with four times the images of the one before and as many steps: ProDistill goes through
-            fewer images more often.
+            fewer images more often, also where there are fewer than were asked for.
         size: images of a batch.
 
     Yields:
@@ -56,10 +56,9 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
 
 
 def _epochs(stage: Stage, options: Options, images: int) -> int:
-    """The passes over so many images in as many steps as the last point has, rounded up."""
-    sizes = (len(task.labels("train")) for task in stage.tasks.values())
-    most = sum(min(options["images"], size) for size in sizes)
-    a_pass, last = (-(-n // options["batch_size"]) for n in (images, most))
+    """The passes over so many images in as many steps as the images that were asked for take."""
+    asked = options["images"] * len(stage.tasks)
+    a_pass, last = (-(-n // options["batch_size"]) for n in (images, asked))
     found: int = -(-options["epochs"] * last // a_pass)
     return found
 
