@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from trap2.attacks.searches import Asked, axis, descend, evolve, search_grid
+from trap2.attacks.searches import Asked, _population, axis, descend, evolve, search_grid
 from trap2.runtime.errors import Trap2Error
 
 
@@ -98,3 +98,9 @@ def test_cma_es_begins_inside_its_range() -> None:
     evolve(asked, 0.3, low=0, high=1, generator=np.random.default_rng(0))
     assert all(0 <= c <= 1 for point in list(asked.known)[1:] for c in point)
     np.testing.assert_allclose(asked.best, (0.5, 0.5), atol=0.1)
+
+
+def test_a_short_search_has_smaller_generations() -> None:
+    assert _population(20, 400) == 12
+    assert _population(20, 60) == 6
+    assert _population(20, 10) == 4
