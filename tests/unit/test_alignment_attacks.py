@@ -205,3 +205,11 @@ def test_two_coefficients_may_follow(name: str) -> None:
     one, two = (run(stage, name, then=then) for then in ("one", "two"))
     assert set(two.found) >= {"protected", "others"}
     assert "protected" not in one.found
+
+
+def test_a_coefficient_of_its_own_needs_to_know_the_task() -> None:
+    assert [ATTACKS["aga"].knows({"then": then}) for then in ("one", "two")] == [
+        "blind",
+        "protected",
+    ]
+    assert ATTACKS["align-params"].knows({"then": "two"}) == "defense"

@@ -59,6 +59,11 @@ class Attack(Entry):
                 f"{self.name}: group = {self.group!r}; it must be one of {', '.join(GROUPS)}"
             )
 
+    def knows(self, options: Options) -> Knowledge:
+        """What the attacker knows with complete options; a coefficient of its own needs the task."""
+        apart = options.get("then") == "two" and self.knowledge == "blind"
+        return "protected" if apart else self.knowledge
+
 
 ATTACKS: Catalogue[Attack] = Catalogue("attack", names="[a-z0-9][a-z0-9-]*", reserved=["none"])
 

@@ -185,7 +185,7 @@ def _cell_point(
     record: AttackRecord, references: References, attack: Attack, cell: AttackCell, number: int
 ) -> Point:
     facts: Point = {"attack": attack.name, "title": attack.title, "group": attack.group}
-    facts |= {"knowledge": attack.knowledge, "attack_seed": cell["attack_seed"]}
+    facts |= {"knowledge": attack.knows(cell["options"]), "attack_seed": cell["attack_seed"]}
     if not cell["points"]:
         row: Point = dict.fromkeys(CELL_COLUMNS)
         row |= {**facts_of(record), "protected_task": record["protected_task"]} | facts
