@@ -60,7 +60,7 @@ class Attack(Entry):
             )
 
     def knows(self, options: Options) -> Knowledge:
-        """What the attacker knows with complete options; a coefficient of its own needs the task."""
+        """What the attacker knows, with complete options: two coefficients need the task."""
         apart = options.get("then") == "two" and self.knowledge == "blind"
         return "protected" if apart else self.knowledge
 

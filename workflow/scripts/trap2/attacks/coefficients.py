@@ -22,7 +22,7 @@ PENALTY = 3.0
 """Points of the protected task that a search gives up for a point that the others lack (ours)."""
 
 _SMALL_GRID: Options = {
-    **{"low": 0.0, "high": 1.5, "points": 4, "others_high": 0.5, "others_points": 2},
+    **{"low": 0.0, "high": 1.25, "points": 6, "others_high": 0.5, "others_points": 2},
     **{"halvings": 1, "goal": "acquire"},
 }
 """Where :func:`then_merge` searches two coefficients."""
