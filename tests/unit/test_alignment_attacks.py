@@ -213,3 +213,19 @@ def test_a_coefficient_of_its_own_needs_to_know_the_task() -> None:
         "protected",
     ]
     assert ATTACKS["align-params"].knows({"then": "two"}) == "defense"
+
+
+def test_who_knows_the_protected_update_leaves_the_others_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trap2.attacks.alignment import recovered
+
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        recovered, "then_merge", lambda stage, updates, then: seen.append(updates) or Merge({})
+    )
+    stage = tiny_stage()
+    for then in ("one", "two"):
+        run(stage, "aga", then=then)
+    changed = [{t for t in TASKS if updates[t] is not stage.updates[t]} for updates in seen]
+    assert changed == [set(TASKS), {"b"}]

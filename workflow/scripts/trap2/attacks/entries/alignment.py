@@ -85,11 +85,12 @@ def _anchor(stage: Stage, options: Options, *, paired: bool) -> Iterator[Merge]:
     from trap2.attacks.alignment.recovered import base_of, merge_aligned
 
     base, ridge = base_of(stage), options["ridge"]
-    # Blind: it is done to every model, protected or not.
+    # Blind, it is done to every model; who knows the protected one leaves the others as they are.
+    blind = options["then"] == "one"
     yield merge_aligned(
         stage,
         lambda weights: align_to_anchor(weights, base, stage.heads, ridge=ridge, paired=paired),
-        list(stage.tasks),
+        list(stage.tasks) if blind else [stage.protected],
         options["then"],
     )
 
