@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from trap2.attacks.searches import Asked, axis, descend, evolve, search_grid
+from trap2.attacks.searches import Asked, _population, axis, descend, evolve, search_grid
 from trap2.runtime.errors import Trap2Error
 
 
@@ -91,3 +91,17 @@ def test_cma_es_keeps_to_its_limit_and_range_and_leaves_numpys_state_alone() -> 
 def test_a_metric_that_is_no_number_is_refused() -> None:
     with pytest.raises(Trap2Error, match="NaN at the coefficients"):
         Asked(lambda _point: math.nan)([1.0])
+
+
+def test_cma_es_begins_inside_its_range() -> None:
+    asked = Asked(bowl(0.5, 0.5), limit=30)
+    asked([3.0, -4.0])
+    evolve(asked, 0.3, low=0, high=1, generator=np.random.default_rng(0))
+    assert all(0 <= c <= 1 for point in list(asked.known)[1:] for c in point)
+    np.testing.assert_allclose(asked.best, (0.5, 0.5), atol=0.1)
+
+
+def test_a_short_search_has_smaller_generations() -> None:
+    assert _population(20, 400) == 12
+    assert _population(20, 60) == 6
+    assert _population(20, 10) == 4

@@ -22,6 +22,9 @@ Worth = Callable[[Sequence[float]], float]
 
 Point = tuple[float, ...]
 
+_GENERATIONS = 10
+"""So many CMA-ES needs to learn anything, however short it is."""
+
 _DECIMALS = 9  # Points that differ by rounding alone are one.
 
 
@@ -159,8 +162,10 @@ def evolve(
 ) -> Asked:
     """CMA-ES (Hansen, 2016, arXiv:1604.00772) from the best point so far, by the ``cma`` package.
 
-    It ends with the evaluations of ``asked``, or when the package's own rules say so.  All draws
-    are the generator's; NumPy's global state is left alone.
+    A best point outside the range begins at the nearest one inside.  A generation has the usual
+    4 + 3 ln n points, and fewer where the limit would not do for ten (ours).  The search ends with
+    the evaluations of ``asked``, or when the package's own rules say so.  All draws are the
+    generator's; NumPy's global state is left alone.
 
     Args:
         asked: the function, with one point asked, and a limit.
@@ -183,13 +188,15 @@ def evolve(
         "bounds": [low, high],
         "randn": lambda *shape: generator.standard_normal(shape),
         "seed": math.nan,  # with the generator's numbers, nothing is left to seed
+        "popsize": _population(len(asked.best), asked.limit - asked.evaluations),
         "verbose": -9,
         "verb_log": 0,
         "tolflatfitness": 10,  # accuracies are steps: a flat generation is no end
         "tolfun": 0,
         "tolfunhist": 0,
     }
-    strategy = cma.CMAEvolutionStrategy(list(asked.best), step, options)
+    start = [min(max(c, low), high) for c in asked.best]
+    strategy = cma.CMAEvolutionStrategy(start, step, options)
     try:
         while not strategy.stop():
             points = strategy.ask()
@@ -197,3 +204,9 @@ def evolve(
     except _Spent:
         pass
     return asked
+
+
+def _population(coordinates: int, evaluations: int) -> int:
+    """Points of a generation (Hansen, 2016, Table 1), four at least."""
+    usual = 4 + int(3 * math.log(coordinates))
+    return max(4, min(usual, evaluations // _GENERATIONS))
