@@ -101,7 +101,8 @@ class Trainer:
         """
         self.update, self.task, self.settings = update, task, settings
         if isinstance(objective, SituatedObjective):
-            objective = objective.within(Surroundings(update.layers, partners or {}))
+            named, origin = update.named_parameters(), update.origin()
+            objective = objective.within(Surroundings(update.layers, partners or {}, named, origin))
         self.objective = objective
         self.seed, self.run, self.log = seed, run, log
         self.device = update.parameters()[0].device
