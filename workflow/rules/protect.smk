@@ -51,6 +51,7 @@ rule protect_update:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
+        options=parameters.protection_options,
         seed=parameters.seed,
         device=configuration.device,
         code=code.protecting("protect_update.py"),

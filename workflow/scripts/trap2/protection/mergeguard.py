@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
+from trap2.protection.adapters import Adapter, base_weight, truncate
 from trap2.protection.objective import LossAt, Surroundings
 from trap2.runtime.errors import Trap2Error
+from trap2.updates.delta import LowRank
 
 MEASURES = ("update", "weight")
 """What makes an entry significant: |τ|, or |θ|.  The paper does not say; |τ| is ours."""
@@ -165,3 +168,80 @@ def take_back(
         beta: β; 1 prunes, 2 negates.
     """
     return torch.where(mask, (1 - beta) * weight + beta * base, weight)
+
+
+def prune(
+    weights: Mapping[str, torch.Tensor],
+    base: Mapping[str, torch.Tensor],
+    accuracy: Callable[[Mapping[str, torch.Tensor]], float],
+    found: dict[str, Any],
+    *,
+    critical: float,
+    masking: str,
+    share: float,
+    significance: str,
+    scope: str,
+    beta: float,
+) -> dict[str, torch.Tensor]:
+    """Stage 2 on weights W: β·τ is taken back from what is significant and not critical.
+
+    Args:
+        weights: W by name.
+        base: W0 of at least these names and of their shapes.
+        accuracy: with some of W replaced, in percent.
+        found: is told the critical layers and the numbers of entries.
+        critical: k', share of the layers that stay.
+        masking: ``base`` or ``zero``, what stands for a layer whose worth is measured.
+        share: k, share of the other layers' entries that is taken back.
+        significance: a name of :data:`MEASURES`.
+        scope: a name of :data:`SCOPES`.
+        beta: β.
+
+    Returns:
+        All weights, those of critical layers the same tensors.
+    """
+
+    def masked(layer: str) -> torch.Tensor:
+        return base[layer] if masking == "base" else torch.zeros_like(weights[layer])
+
+    # By name, because that decides between equals, and a file's tensors come in any order.
+    names = sorted(weights)
+    kept = critical_layers(measure_drops(names, masked, accuracy), critical)
+    rest = {name: weights[name] for name in names if name not in kept}
+    origin = {name: base[name].to(weight.dtype) for name, weight in rest.items()}
+    by_update = significance == "update"
+    values = {name: w - origin[name] if by_update else w for name, w in rest.items()}
+    masks = significant(values, share, scope)
+    found["critical"] = kept
+    found["masked"] = sum(int(mask.sum()) for mask in masks.values())
+    found["entries"] = sum(weight.numel() for weight in weights.values())
+    pruned = {name: take_back(w, origin[name], masks[name], beta) for name, w in rest.items()}
+    return {**weights, **pruned}
+
+
+def prune_adapter(
+    adapter: Adapter,
+    base: Mapping[str, torch.Tensor],
+    accuracy: Callable[[Mapping[str, torch.Tensor]], float],
+    found: dict[str, Any],
+    **options: Any,
+) -> dict[str, LowRank]:
+    """Stage 2 on W0 + ΔW of the layers that an adapter changes, refitted to its ranks (ours).
+
+    What is left of ΔW has no longer rank r: the closest one that has is released (truncated SVD).
+
+    Args:
+        adapter: layer's weight name to ΔW.
+        base: layer's weight name to W0.
+        accuracy: with some of the model's weights W0 + ΔW replaced, in percent.
+        found: as in :func:`prune`, and the share of ‖ΔW‖² that the refit loses.
+        options: those of :func:`prune`.
+    """
+    origin = {name: base_weight(base, name, d.shape).double() for name, d in adapter.items()}
+    weights = {name: origin[name] + d.dense(torch.float64) for name, d in adapter.items()}
+    pruned = prune(weights, origin, accuracy, found, **options)
+    deltas = {name: weight - origin[name] for name, weight in pruned.items()}
+    fitted = {name: truncate(delta, adapter[name].rank) for name, delta in deltas.items()}
+    lost = [deltas[name] - fit.dense(torch.float64) for name, fit in fitted.items()]
+    found["lost"] = float(squared_norm(lost) / squared_norm(deltas.values()))
+    return {name: fit.to(adapter[name].B.dtype) for name, fit in fitted.items()}

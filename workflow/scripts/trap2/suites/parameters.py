@@ -122,7 +122,7 @@ class Parameters:
         return _objective(self.suites(w.suite).trap2)
 
     def protection_options(self, w: Wildcards) -> Leaf:
-        """The options of a job's trained protection."""
+        """The options of a job's protection."""
         if w.protection == "trap2":
             return self.objective(w)
         return _leaf(self.suites(w.suite).protection_options.get(w.protection, {}))

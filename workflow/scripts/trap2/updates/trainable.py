@@ -234,6 +234,24 @@ class LoraUpdate:
 
         set_peft_model_state_dict(self.module, dict(state))
 
+    def set_factors(self, factors: Mapping[str, LowRank]) -> None:
+        """Set ΔW to a low-rank update of the same layers, shapes and ranks.
+
+        Raises:
+            UpdateError: the update is DoRA, or the factors are of other layers or shapes.
+        """
+        if self.config.use_dora or factors.keys() != set(self._names):
+            raise UpdateError("factors of exactly the adapter's layers are needed, and no DoRA")
+        for name, layer in zip(self._names, self._layers, strict=True):
+            pairs = (
+                (layer.lora_B["default"].weight, factors[name].B / layer.scaling["default"]),
+                (layer.lora_A["default"].weight, factors[name].A),
+            )
+            for weight, value in pairs:
+                if weight.shape != value.shape:
+                    raise UpdateError(f"layer {name}: {tuple(value.shape)} is no factor's shape")
+                weight.data.copy_(value)
+
     def save(self, folder: str | Path) -> None:
         """Write a PEFT adapter: ``adapter_model.safetensors`` and ``adapter_config.json``."""
         _write_adapter(folder, self.state(), self.config)
