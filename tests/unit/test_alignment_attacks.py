@@ -18,7 +18,7 @@ from trap2.protection.checkpoints import transform_attention
 from trap2.protection.mergelock import RandomMixing
 from trap2.protection.params import DiagonalScales, permute_hidden_units
 from trap2.runtime.seeding import numpy_generator
-from trap2.updates.delta import dense
+from trap2.updates.delta import UpdateError, dense
 
 NAMES = [name for name, entry in ATTACKS.items() if entry.group == "alignment"]
 CHEAP = {"graderase": {"steps": 3, "images": 8}, "unmask-swept": {"step": 0.5}}
@@ -183,3 +183,25 @@ def test_graderase_moves_orthogonally_to_what_it_estimates(monkeypatch: pytest.M
     assert abs(float(product)) < 1e-4 * float(sizes[0] * sizes[1])
     assert all(torch.equal(direction[name], tuned[name] - origin[name]) for name in tuned)
     assert merge.budget == {"images": 8, "steps": 5}
+
+
+def test_graderase_records_the_images_that_there_are() -> None:
+    assert run(tiny_stage(), "graderase", steps=1, images=1000).budget["images"] == 24
+
+
+def test_no_ridge_and_dependent_rows_are_refused() -> None:
+    stage = tiny_stage(full=True)
+    layer = next(name for name in stage.updates["b"] if name.endswith("q_proj.weight"))
+    gone = {**stage.updates["b"], layer: -stage.base[layer]}
+    stage.updates = {**stage.updates, "b": gone}
+    with pytest.raises(UpdateError, match=r"ridge = 0: .* set a ridge above 0"):
+        run(stage, "aga", ridge=0.0)
+    run(stage, "aga")
+
+
+@pytest.mark.parametrize("name", ["align-rotation", "aga", "drop-large", "sign-trim"])
+def test_two_coefficients_may_follow(name: str) -> None:
+    stage = tiny_stage()
+    one, two = (run(stage, name, then=then) for then in ("one", "two"))
+    assert set(two.found) >= {"protected", "others"}
+    assert "protected" not in one.found

@@ -10,7 +10,7 @@ import torch
 from stages import TASKS, tiny_stage
 from trap2.attacks.attack import ATTACKS
 from trap2.attacks.catalogue import not_applicable
-from trap2.attacks.coefficients import equalised, layer_of
+from trap2.attacks.coefficients import Worth, equalised, layer_of, then_merge
 from trap2.attacks.stage import Delta, Merge, Stage
 from trap2.updates.delta import LowRank, Update, dense
 
@@ -106,6 +106,16 @@ def test_two_coefficients_find_a_known_optimum(name: str) -> None:
     assert distance(stage, merge) < 0.01
 
 
+def test_a_remade_update_gets_a_coefficient_of_its_own() -> None:
+    """One coefficient for all cannot reach what two do."""
+    stage = target({"a": 0.25, "b": 1.0, "c": 0.25})
+    assert distance(stage, then_merge(stage, stage.updates, "one")) > 0.3
+    assert distance(stage, then_merge(stage, stage.updates, "two")) < 0.05
+    # An attack passes what it has made: here, three times the update.
+    merge = then_merge(stage, {**stage.updates, "b": scaled(stage.updates["b"], [3.0])}, "two")
+    assert merge.found["protected"] == pytest.approx(1 / 3, abs=0.07)
+
+
 def test_a_wide_range_undoes_a_flipped_and_halved_update() -> None:
     stage = target({"a": 0.5, "b": 1.0, "c": 0.5}, factors=[0.4])
     assert run(stage, "wide", halvings=8).found["protected"] == pytest.approx(2.5, abs=0.01)
@@ -143,6 +153,77 @@ def test_coefficients_a_layer_undo_a_rescaling_of_layers() -> None:
     assert distance(target(wanted, factors), found) < 1e-2
     layers: Any = found.found["coefficients"]
     assert layers["b"]["transformer.resblocks.0"] == pytest.approx(1.8, abs=0.02)
+
+
+class Valley(Stage):
+    """The protected update works in a basin about 1, and on the way there it costs the others.
+
+    At the others' own coefficient it costs them a little at 1 as well, which a smaller one mends.
+    """
+
+    def accuracies_at(
+        self,
+        deltas: Sequence[Delta],
+        coefficients: Sequence[float],
+        tasks: Sequence[str] | None = None,
+    ) -> dict[str, float]:
+        mine, *others = self.coefficients(deltas, coefficients)
+        s = sum(others) / len(others)
+        works = max(0.0, 1 - 4 * abs(mine - 1))
+        lost = 60 * abs(s - (0.25 if works else 0.5)) + 20 * min(abs(mine), 1) * (1 - works)
+        found = {**dict.fromkeys(self.others, 80 - lost), "b": 30 + 60 * works}
+        return {task: found[task] for task in tasks or self.tasks}
+
+    def coefficients(self, deltas: Sequence[Delta], coefficients: Sequence[float]) -> list[float]:
+        """Each task's coefficient, the protected one's first, by least squares."""
+        tasks = [self.protected, *self.others]
+        layers = list(self.updates[self.protected])
+        mine = self.updates[self.protected]
+        total = {layer: torch.zeros_like(dense(mine[layer])) for layer in layers}
+        for delta, c in zip(deltas, coefficients, strict=True):
+            for layer, part in delta.items():
+                total[layer] = total[layer] + c * part
+
+        def flat(update: Update) -> torch.Tensor:
+            return torch.cat([dense(update[layer]).flatten() for layer in layers])
+
+        parts = torch.stack([flat(self.updates[task]) for task in tasks], 1)
+        found: list[float] = torch.linalg.lstsq(parts, flat(total)[:, None]).solution[:, 0].tolist()
+        return found
+
+
+@pytest.mark.parametrize("name", ["per-task", "per-layer", "per-layer-cma"])
+def test_a_search_finds_the_basin_where_the_protected_update_works(name: str) -> None:
+    plain = tiny_stage()
+    stage = Valley(plain.model, plain.tasks, plain.updates, "b", plain.search, plain.references)
+    merge = run(stage, name, evaluations=400)
+    accuracies = stage.accuracies_at([merge.delta], [merge.scale])
+    assert stage.goal(accuracies, "acquire") > 80
+    assert accuracies["b"] > 80
+
+
+def test_starts_are_inside_the_range() -> None:
+    """The others' own coefficient is above 1, and a range may end there."""
+    stage = target({"a": 1.5, "b": 0.0, "c": 1.5})
+    assert stage.left_out()[0].scale > 1
+    for name in ("per-task", "per-layer", "per-layer-cma"):
+        found: Any = run(stage, name, evaluations=30, high=1).found["coefficients"]
+        for each in found.values():
+            assert max(each.values() if isinstance(each, dict) else [each]) <= 1
+
+
+def test_a_search_climbs_although_the_others_lack_a_little() -> None:
+    """Of two merges that lose as much, the one with more of the protected task is better."""
+    stage = tiny_stage()
+    kept = dict.fromkeys(TASKS, 100.0)
+    few, more = ({**kept, "a": 0.0, "c": 0.0, "b": b} for b in (20.0, 60.0))
+    answers = iter([few, more, kept])
+    stage.accuracies_at = lambda *_arguments, **_named: next(answers)  # type: ignore[assignment,method-assign]
+    stage.goal = lambda a, _kind: a["b"] if a["a"] else -95.0  # type: ignore[assignment,method-assign]
+    worth = Worth(stage, [], "acquire")
+    values = [worth((float(k),)) for k in range(3)]
+    assert values[0] < values[1] < values[2]
+    assert worth.best == (2.0,)
 
 
 def test_left_out_is_the_others_alone() -> None:

@@ -94,7 +94,7 @@ def test_interpolation_takes_the_least_share_that_keeps_the_accuracy() -> None:
 
     plain = tiny_stage()
     stage = Sharp(plain.model, plain.tasks, plain.updates, "b", plain.search, plain.references)
-    [merge] = interpolation(stage, {"keep": 95.0})
+    [merge] = interpolation(stage, {"keep": 95.0, "then": "one"})
     assert merge.found["alpha"] == 0.4
     for layer, delta in merge.delta.items():
         a, b, c = (dense(stage.updates[task][layer]) for task in TASKS)
@@ -114,7 +114,9 @@ def adapters(ranks: list[int]) -> list[Update]:
     ]
 
 
-COMBINATIONS = ("linear", "svd", "ties", "dare_linear", "dare_ties", "magnitude_prune")
+OF_FACTORS = ("linear", "ties", "dare_linear", "dare_ties", "magnitude_prune")
+OF_UPDATES = ("svd", "ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd")
+COMBINATIONS = OF_FACTORS + OF_UPDATES
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS)
@@ -152,8 +154,14 @@ def test_merges_are_those_of_adapters_that_peft_loads(combination: str, tmp_path
 def test_one_coefficient_is_equal_weights(combination: str) -> None:
     updates = adapters([3, 3, 3])
     density = None if combination in ("linear", "svd") else 0.4
+    # PEFT gives each factor the square root of a weight.
     one, half = (
-        merged_by_peft(updates, combination, density=density, seed=1, weights=[w] * 3)
+        merged_by_peft(
+            [{k: LowRank(w**0.5 * d.B, w**0.5 * d.A) for k, d in u.items()} for u in updates],
+            combination,
+            density=density,
+            seed=1,
+        )
         for w in (1.0, 0.5)
     )
     for layer, delta in one.items():

@@ -90,3 +90,11 @@ def test_cma_es_keeps_to_its_limit_and_range_and_leaves_numpys_state_alone() -> 
 def test_a_metric_that_is_no_number_is_refused() -> None:
     with pytest.raises(Trap2Error, match="NaN at the coefficients"):
         Asked(lambda _point: math.nan)([1.0])
+
+
+def test_cma_es_begins_inside_its_range() -> None:
+    asked = Asked(bowl(0.5, 0.5), limit=30)
+    asked([3.0, -4.0])
+    evolve(asked, 0.3, low=0, high=1, generator=np.random.default_rng(0))
+    assert all(0 <= c <= 1 for point in list(asked.known)[1:] for c in point)
+    np.testing.assert_allclose(asked.best, (0.5, 0.5), atol=0.1)

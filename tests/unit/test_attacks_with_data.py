@@ -55,9 +55,27 @@ def test_a_curve_goes_over_images_and_then_over_steps():
     ]
 
 
+def test_every_point_of_prodistill_has_the_same_steps():
+    """A curve over images is one of images: fewer of them are gone through more often."""
+    for images in (8, 1000):  # of 24
+        options = few("prodistill", images=images, points=3, epochs=5, batch_size=8)
+        points = attack_points(tiny_stage(), "prodistill", 0, options)
+        assert len({point["budget"]["steps"] for point in points}) == 1
+
+
+def test_what_takes_images_runs_with_several_seeds():
+    assert all(ATTACKS[name].random for name in NAMES)
+
+
+@pytest.mark.parametrize("then", ["one", "two"])
+def test_a_distilled_update_may_have_a_coefficient_of_its_own(then):
+    *_, point = attack_points(tiny_stage(), "distillation", 0, few("distillation", then=then))
+    assert ("protected" in point["found"]) == (then == "two")
+
+
 def relabelled(stage: Stage, task: str) -> Stage:
     """The stage with the labels that the published update of a task gives its images."""
-    own = stage.tasks[task]
+    own = stage.scored[task]
     splits = {}
     with AppliedUpdate(stage.model, dense_layers(stage.updates[task])) as applied:
         applied.set(1.0)
@@ -66,7 +84,7 @@ def relabelled(stage: Stage, task: str) -> Stage:
             with torch.no_grad():
                 found = own.logits(stage.model(batch.inputs)).argmax(1).numpy()
             splits[name] = Split(split.images, found)
-    tasks = dict(stage.tasks)
+    tasks = dict(stage.scored)
     tasks[task] = Classifier(splits, own.head, own.logit_scale, own.batch_size, CPU)
     return Stage(stage.model, tasks, stage.updates, stage.protected, SEARCH, stage.references)
 
@@ -78,10 +96,10 @@ def test_a_distilled_update_answers_as_the_protected_model(full):
     options = few("distillation", learning_rate=0.03, full_learning_rate=0.01, batch_size=24)
     mine = train(stage, task, options, images=24, steps=150, validations=1)
     assert all(isinstance(part, LowRank) != full for part in mine.values())
-    start = stage.tasks["b"].score(stage.model, "train")
+    start = stage.scored["b"].score(stage.model, "train")
     with AppliedUpdate(stage.model, dense_layers(mine)) as applied:
         applied.set(1.0)
-        found = stage.tasks["b"].score(stage.model, "train")
+        found = stage.scored["b"].score(stage.model, "train")
         student = task.loss(stage.model, task.batch("train", np.arange(24)))
     assert start.accuracy < 80
     assert found.accuracy > 90
@@ -106,7 +124,7 @@ def test_supervised_images_meet_their_own_tasks_heads():
     stage = tiny_stage()
     stage.tasks = {
         name: replace(task, head=task.head.roll(k, 0))
-        for k, (name, task) in enumerate(stage.tasks.items())
+        for k, (name, task) in enumerate(stage.scored.items())
     }
     task = labelled(stage, 6)
     assert task.targets[:, 0].tolist() == [0] * 6 + [1] * 6 + [2] * 6

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import CheckpointError
 from trap2.models.clip.build import build_clip
 from trap2.models.clip.tower import vision_tower
 from trap2.models.layers import lora_targets
@@ -13,6 +17,9 @@ from trap2.models.recompute import recompute_blocks
 from trap2.protection.objective import Objective, Surroundings
 from trap2.protection.trap2 import Trap2, accumulate_gradient
 from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
+from trap2.runtime.errors import Trap2Error
+from trap2.training.finetune import finetune
+from trap2.updates.key import UpdateKey
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
@@ -111,6 +118,42 @@ def test_a_block_finds_its_layers_scales_and_the_added_direction_again(
         found.append(gradient(update, objective.within(Surroundings(update.layers))))
     for name, expected in found[0].items():
         assert torch.equal(found[1][name], expected), name
+
+
+def train(tmp_path: Path, objective: Objective | None, **adapter: Any) -> None:
+    """A training that ends where it reads its first file."""
+    finetune(
+        model="none",
+        head="none",
+        data=[],
+        folder=tmp_path,
+        key=UpdateKey("s", "vit", "lora", "pets", "trap2"),
+        backbone={"architecture": "none", "recompute": True},
+        training={"optimisation": {"steps": 2}, "adapter": adapter},
+        objective=objective,
+        logit_scale=100.0,
+        seed=0,
+        device=torch.device("cpu"),
+        log=lambda _line: None,
+    )
+
+
+@pytest.mark.parametrize("objective", [Trap2(0.5), MixedTrap2(Trap2(0.5))])
+def test_no_protection_trains_dora_where_blocks_are_computed_again(
+    tmp_path: Path, objective: Objective
+) -> None:
+    base = recompute_blocks(tower("vit"))
+    settings = AdapterSettings(rank=2, dropout=0.0, dora=True)
+    dora = LoraUpdate(base, lora_targets(base), settings, seed=1)
+    with pytest.raises(CheckpointError):
+        gradient(dora)
+    with pytest.raises(Trap2Error, match=r"DoRA .* recompute = true.* Set recompute to false"):
+        train(tmp_path, objective, dora=True)
+    # Nothing is scaled in a training without protection.
+    for allowed, adapter in ((None, {"dora": True}), (objective, {"rslora": True})):
+        with pytest.raises(Trap2Error) as error:
+            train(tmp_path, allowed, **adapter)
+        assert "recompute" not in str(error.value)
 
 
 @pytest.mark.parametrize("family", ["vit", "convnext"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
-from trap2.merging.adamerging import agreeing_updates, combined_weights, merge_sample
+from trap2.merging.adamerging import agreeing_updates, combined_weights, merge_sample, shuffled
 from trap2.merging.catalogue import METHODS
 from trap2.merging.prodistill import BlockCoefficients, fit_block, teacher_outputs
 from trap2.merging.sample import Sample
@@ -77,6 +78,33 @@ def test_five_steps_of_two_batches_are_the_authors(config, method, rate):
 
 def test_one_batch_a_step_is_the_default():
     assert METHODS["AdaMerging-layer"].check_options({})["batches"] == 1
+
+
+def test_each_step_shuffles_the_sample_anew():
+    """Every step's batches are its shuffle's first, so that none meets an image twice."""
+    images = torch.arange(10.0)[:, None]
+    drawn = shuffled(images.split(4), 2, torch.Generator().manual_seed(0))
+    steps = [torch.cat([next(drawn), next(drawn)]).flatten().tolist() for _ in range(6)]
+    assert all(len(set(step)) == 8 for step in steps)
+    assert len({tuple(step) for step in steps}) == 6
+    assert {image for step in steps for image in step} == set(range(10))
+    few = shuffled(images[:3].split(4), 2, torch.Generator().manual_seed(0))
+    assert [len(next(few)) for _ in range(4)] == [3] * 4
+
+
+def test_adamerging_shuffles_by_the_samples_seed():
+    sample, updates, _ = net_sample()
+    method = METHODS["AdaMerging-task"]
+    given = {"iterations": 4, "learning_rate": 0.1, "batches": 2}
+
+    def found(seed: int, order: str) -> list[float]:
+        seeded = replace(sample, seed=seed)
+        options = method.check_options({**given, "order": order})
+        merge = method.with_data(seeded, updates, options)
+        return merge.coefficients["l1.weight"].tolist()
+
+    assert found(0, "shuffled") == found(0, "shuffled") != found(1, "shuffled")
+    assert found(0, "given") == found(1, "given") != found(0, "shuffled")
 
 
 def test_plusplus_keeps_what_the_authors_keep():

@@ -33,9 +33,10 @@ def test_what_an_attack_comes_to(merged, acquired, kept, found):
 
 
 def test_the_share_of_nothing_is_undefined_and_not_a_verdict():
-    outcome = measure(REFERENCE, REFERENCE, {**ZERO_SHOT, "a": 49.5}, "a")
+    outcome = measure(REFERENCE, REFERENCE, {**ZERO_SHOT, "a": 45.1}, "a")
     assert outcome.acquired is None
     assert outcome.verdict == "undefined"
+    assert measure(REFERENCE, REFERENCE, {**ZERO_SHOT, "a": 45.0}, "a").acquired == 100.0
     # Who loses the others has destroyed the merge, whatever the task gained.
     assert verdict(None, 94.9) == "destroyed"
 

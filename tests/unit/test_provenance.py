@@ -98,10 +98,10 @@ print(json.dumps(found | scripts))
 """
 
 
-def digests(scripts: Path) -> dict[str, str]:
+def digests(scripts: Path, program: str = ENTRIES) -> dict[str, str]:
     """The digests of all entries and scripts, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", ENTRIES],
+        [sys.executable, "-c", program],
         cwd=scripts,
         env={"PYTHONPATH": "."},
         capture_output=True,
@@ -160,6 +160,23 @@ METHODS.add(Method(name="Double", paper="here", layer=_double))
     after = digests(scripts)
     assert after.pop("Double")
     assert after == before
+
+
+ATTACKS = """
+from trap2.attacks.catalogue import ATTACKS
+from trap2.suites.codes import Codes
+from types import SimpleNamespace
+import json, pathlib
+codes = Codes(pathlib.Path("."), None, SimpleNamespace(checkpoints="trained"))
+print(json.dumps(codes.attacks(lambda _w: [(name, 0) for name in ATTACKS])(None)))
+"""
+
+
+def test_an_edit_of_a_merging_method_changes_the_attack_that_runs_it(scripts):
+    before = digests(scripts, ATTACKS)
+    edit(scripts / "trap2" / "merging" / "prodistill.py", "return losses", "return losses[:1]")
+    after = digests(scripts, ATTACKS)
+    assert {name for name in before if after[name] != before[name]} == {"prodistill"}
 
 
 STATEMENTS = {

@@ -30,6 +30,7 @@ ATTACKS = {
         attack("distil", "data", needs="sample"),
         attack("two", "coefficients", knowledge="protected"),
         attack("noise", "update", random=True),
+        attack("left-out", "coefficients", knowledge="protected"),
     )
 }
 
@@ -113,8 +114,8 @@ def test_a_task_whose_others_are_lost_counts_as_destroyed():
 
 def test_a_random_attack_has_a_deviation_over_its_seeds():
     noise = rows()["noise"]
-    # Seed 0: a 0, b 0; seeds 1 and 2: a 50 and 100.
-    assert noise["acquired"] == 50.0
+    # Seed 0: a 0, b 0; seeds 1 and 2: 10 and 20 of the 20 points of a.
+    assert noise["acquired"] == pytest.approx(100 * 30 / 80)
     assert noise["acquired_std"] == 50.0
     assert noise["seeds"] == 3
     assert rows()["two"]["acquired_std"] is None
@@ -139,10 +140,64 @@ def test_the_strongest_is_chosen_on_validation_and_reported_on_test():
     )
     (row,) = chosen([tempting], "strongest")
     assert row["acquired"] == 0.0
-    assert row["forward_images"] == 20
+    assert row["forward_images"] == 30
+    # Nor the unprotected merge: he keeps 95 % of what he has without the task, which is less here.
+    without = cell("left-out", point((30, 50, 70)))
+    fewer = cell("two", point((45, 60, 80), val=(80, 50, 68)))
+    (row,) = chosen([record("a", without, fewer, RECORDS[0]["cells"]["distil@0"])], "strongest")
+    assert row["acquired"] == 75.0
     # Test, which no attacker sees, bounds what he gets.
     (row,) = chosen([tempting], "worst-case")
     assert row["acquired"] == 100.0
+
+
+@pytest.mark.parametrize("name", ["strongest", "worst-case"])
+def test_the_best_point_of_a_curve_need_not_be_its_last(name):
+    curve = cell("distil", point((50, 60, 80), images=25), point((35, 60, 80), images=100))
+    (row,) = chosen([record("a", curve)], name)
+    assert (row["acquired"], row["backward_images"], row["forward_images"]) == (100.0, 0, 20)
+
+
+def test_one_easy_task_does_not_dominate_what_is_acquired():
+    heads = [head | {"test": {"accuracy": 55.0}} if head["task"] == "b" else head for head in HEADS]
+    references = threats.References.of([MERGE], heads)
+    records = [
+        record("a", cell("two", point((30, 60, 80)))),
+        record("b", cell("two", point((50, 70, 80)))),
+    ]
+    cells = threats.cell_points(records, references, ATTACKS)
+    assert [each["acquired"] for each in cells] == [0.0, 300.0]
+    (row,) = threats.threat_rows(cells, [], ATTACKS)
+    # 0 of 20 points and 15 of 5, not the mean of 0 and 300 %.
+    assert row["acquired"] == 60.0
+    assert (row["tasks_excluded"], row["tasks_acquired"]) == (1, 1)
+
+
+def test_an_attack_that_does_not_apply_says_why():
+    failed = cell("two") | {"reason": "no attention"}
+    every = [record(task, failed, cell("distil", point((50, 60, 80)))) for task in ("a", "b")]
+    cells = threats.cell_points(every, REFERENCES, ATTACKS)
+    strongest = threats.strongest_points(every, REFERENCES)
+    table = threats.threat_rows(cells, strongest, ATTACKS)
+    assert {frozenset(row) for row in cells} == {frozenset(threats.CELL_COLUMNS)}
+    assert {frozenset(row) for row in table} == {frozenset(threats.COLUMNS)}
+    shown = {row["attack"]: row for row in threats.printed(table)}
+    two = shown["two"]
+    assert (two["verdict"], two["reason"]) == ("not applicable", "no attention")
+    assert (two["acquired"], two["kept"], two["forward_images"], two["seeds"]) == ("", "", "", "0")
+    assert (two["tasks_not_applicable"], two["tasks_excluded"]) == ("2", "0")
+    assert [t for t in texts(threats_figure(list(shown.values()), "demo")) if "ViT" not in t] == [
+        *("100", "100", "–", "100")
+    ]
+    # On one task of two: the other one counts.
+    cells = threats.cell_points([every[0], RECORDS[1]], REFERENCES, ATTACKS)
+    (row,) = [r for r in threats.threat_rows(cells, [], ATTACKS) if r["attack"] == "two"]
+    assert row["acquired"] == 250.0
+    assert (row["tasks_not_applicable"], row["tasks_destroyed"]) == (1, 1)
+    assert row["reason"] == "no attention"
+    assert threats.strongest_points([record("a", failed)], REFERENCES) == []
+    merged = recovery_rows(DATA_MERGES, [record("a", cell("sft"))], HEADS, [], {"ViT-demo": "vit"})
+    assert "SFT" not in {row["method"] for row in merged}
 
 
 def test_a_task_without_a_gain_has_no_share_and_counts_apart():
@@ -166,8 +221,8 @@ def test_the_price_is_a_row_a_budget():
         ("distil", 100, 75.0),
     ]
     # The last point is the attack's row of threats.csv.
-    assert {key: price[-1][key] for key in threats.COLUMNS[:-1]} == {
-        key: value for key, value in rows()["distil"].items() if key != "paper"
+    assert {key: price[-1][key] for key in threats.COLUMNS[:-2]} == {
+        key: value for key, value in rows()["distil"].items() if key not in {"paper", "reason"}
     }
 
 
@@ -258,7 +313,7 @@ def test_the_figures_show_every_attack_protection_and_treatment(tmp_path):
         *("Coefficients", "The protected update", "With data"),
     ]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["TRAP²"]
-    assert [t for t in texts(figure) if "ViT" not in t] == ["75", "75", "125", "50", "75"]
+    assert [t for t in texts(figure) if "ViT" not in t] == ["75", "75", "125", "38", "75"]
     hatched = [patch for patch in axes.patches if patch.get_hatch()]
     assert len(hatched) == 1  # two does not keep the others
     price = price_figure(threats.printed(threats.price_rows(CELLS)), "demo")

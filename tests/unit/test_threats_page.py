@@ -33,7 +33,7 @@ def test_the_attack_of_the_page_runs(tmp_path, monkeypatch):
         for name in set(sys.modules) - before:
             del sys.modules[name]
     # Its one update, scored on all tasks.
-    scorer = Scorer(stage.model, stage.tasks, stage.references)
+    scorer = Scorer(stage.model, stage.scored, stage.references)
     merger = Merger([stage.updates[stage.protected]])
     cell = search_cell(scorer, merger, "TA", {}, stage.search)
     assert point["found"]["coefficient"] == cell["coefficient"]

@@ -41,7 +41,11 @@ with job.running(snakemake) as log:
         stage,
         AttackPlan(params.cells, params.options, params.attacks),
         record,
-        {"inputs": input_digests(map(str, given)), "code": params.code},
+        {
+            "inputs": input_digests(map(str, given)),
+            "code": params.code,
+            "logit_scale": params.logit_scale,
+        },
         output=Path(snakemake.output.attacks),
         log=log,
     )

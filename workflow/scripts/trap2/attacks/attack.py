@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trap2.runtime.catalogue import Catalogue, CatalogueError, Entry, Options
+from trap2.runtime.catalogue import Catalogue, CatalogueError, Entry, Option, Options
 
 if TYPE_CHECKING:
     from trap2.attacks.stage import Merge, Stage
@@ -39,8 +39,9 @@ class Attack(Entry):
         release_formats: the updates that it works on, adapters (``lora``) or whole checkpoints
             (``full``).
         needs_attention: whether it works on attention projections.
-        random: whether it draws at random, other than which images it takes; it is then run with
-            several seeds.
+        random: whether it draws at random, the images that it takes among them; it is then run
+            with several seeds.
+        methods: the merging methods that it runs by name: their code counts as its own.
     """
 
     run: Run
@@ -49,6 +50,7 @@ class Attack(Entry):
     release_formats: tuple[str, ...] = ("lora", "full")
     needs_attention: bool = False
     random: bool = False
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,3 +61,11 @@ class Attack(Entry):
 
 
 ATTACKS: Catalogue[Attack] = Catalogue("attack", names="[a-z0-9][a-z0-9-]*", reserved=["none"])
+
+THEN = Option(
+    "one",
+    "what follows: Task Arithmetic with one coefficient for all, searched as in the paper; or two, "
+    "one for the protected update and one for the others, as in two-acquire on a small grid",
+    choices=("one", "two"),
+)
+"""An option of attacks that make something of the published updates, and then merge them."""

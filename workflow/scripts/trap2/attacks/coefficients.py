@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 
-from trap2.attacks.searches import Asked, Worth, axis, descend, evolve, search_grid
-from trap2.attacks.stage import Delta, Merge, Stage
+from trap2.attacks.searches import Asked, axis, descend, evolve, search_grid
+from trap2.attacks.stage import Delta, Goal, Merge, Stage
 from trap2.merging.merger import Merger
 from trap2.merging.search import search_coefficient
-from trap2.models.families import FAMILIES
-from trap2.models.layers import family
+from trap2.models.layers import block_names
 from trap2.runtime.catalogue import Options
 from trap2.updates.delta import LayerUpdate, LowRank, Update, dense, dense_layers
 
 NOMINAL = 1.0
 """The coefficient at which an update was fine-tuned."""
+
+PENALTY = 3.0
+"""Points of the protected task that a search gives up for a point that the others lack (ours)."""
+
+_SMALL_GRID: Options = {
+    **{"low": 0.0, "high": 1.5, "points": 7, "others_high": 0.5, "others_points": 2},
+    **{"halvings": 1, "goal": "acquire"},
+}
+"""Where :func:`then_merge` searches two coefficients."""
 
 
 def left_out(stage: Stage, _options: Options) -> Iterator[Merge]:
@@ -31,13 +39,39 @@ def two(stage: Stage, options: Options) -> Iterator[Merge]:
 
     The best point of the grid is then refined by coordinate descent from half the grid's steps.
     """
-    deltas = _protected_and_others(stage)
+    yield merge_by_two(stage, stage.updates, options)
+
+
+def then_merge(stage: Stage, updates: Mapping[str, Update], then: str) -> Merge:
+    """What follows when an attacker has made something of the published updates.
+
+    Args:
+        stage: where.
+        updates: by task, what he has made of them.
+        then: ``one``, Task Arithmetic with one coefficient for all; or ``two``, one for the
+            protected task's and one for the others', to acquire, on a small grid (ours).
+    """
+    if then == "one":
+        return stage.merge_by_ta(updates)
+    return merge_by_two(stage, updates, _SMALL_GRID)
+
+
+def merge_by_two(stage: Stage, updates: Mapping[str, Update], options: Options) -> Merge:
+    """The search of :func:`two` on any updates.
+
+    Args:
+        stage: where.
+        updates: by task.
+        options: those of the attack ``two``.
+    """
+    deltas = _protected_and_others(stage, updates)
     # Without the others there is nothing to keep: their axis begins above 0.
     axes = [
         axis(options["low"], options["high"], options["points"]),
         axis(0.0, options["others_high"], options["others_points"] + 1)[1:],
     ]
-    asked = search_grid(Asked(_worth(stage, deltas, options)), axes)
+    worth = Worth(stage, deltas, options["goal"])
+    asked = search_grid(Asked(worth), axes)
     steps = [(axes[0][1] - axes[0][0]) / 2, axes[1][0] / 2]
     descend(
         asked,
@@ -46,8 +80,8 @@ def two(stage: Stage, options: Options) -> Iterator[Merge]:
         high=[options["high"], options["others_high"]],
         halvings=options["halvings"],
     )
-    found = dict(zip(("protected", "others"), asked.best, strict=True))
-    yield _merge(deltas, asked.best, {**found, **_facts(asked, options)})
+    found = dict(zip(("protected", "others"), worth.best, strict=True))
+    return _merge(deltas, worth.best, {**found, **worth.facts()})
 
 
 def pinned(stage: Stage, options: Options) -> Iterator[Merge]:
@@ -55,44 +89,43 @@ def pinned(stage: Stage, options: Options) -> Iterator[Merge]:
 
     W0 + ΔW_protected + s Σ_others ΔW_i, s by the paper's search (Appendix D.6).
     """
-    deltas, settings = _protected_and_others(stage), stage.search
-    asked = Asked(_worth(stage, deltas, options))
+    deltas, settings = _protected_and_others(stage, stage.updates), stage.search
+    worth = Worth(stage, deltas, options["goal"])
     found = search_coefficient(
-        lambda s: asked([NOMINAL, s]),
+        lambda s: worth((NOMINAL, s)),
         step=settings.step,
         maximum=settings.maximum,
         patience=settings.patience,
     )
     chosen = [NOMINAL, found.coefficient]
     names = {"protected": NOMINAL, "others": found.coefficient}
-    yield _merge(deltas, chosen, {**names, **_facts(asked, options)})
+    yield _merge(deltas, chosen, {**names, **worth.facts()})
 
 
 def per_task(stage: Stage, options: Options) -> Iterator[Merge]:
     """One coefficient a task, by coordinate descent (ours)."""
-    deltas = [dict(dense_layers(update)) for update in stage.updates.values()]
-    owners = list(stage.updates)
-    asked = _started(stage, deltas, owners, options)
-    _descend(asked, owners, options)
-    found = dict(zip(owners, asked.best, strict=True))
-    yield _merge(deltas, asked.best, {"coefficients": found, **_facts(asked, options)})
+    owners = _protected_first(stage)
+    deltas = [dict(dense_layers(stage.updates[task])) for task in owners]
+    worth = _search(stage, deltas, owners, options, _descend(options))
+    found = dict(zip(owners, worth.best, strict=True))
+    yield _merge(deltas, worth.best, {"coefficients": found, **worth.facts()})
 
 
 def per_layer(stage: Stage, options: Options) -> Iterator[Merge]:
     """One coefficient a task and layer, by coordinate descent; a layer is a block (ours)."""
-    deltas, owners, names = _by_layer(stage)
-    asked = _started(stage, deltas, owners, options)
-    _descend(asked, owners, options)
-    yield _merge(deltas, asked.best, {**_named(names, asked), **_facts(asked, options)})
+    yield _by_layer(stage, options, _descend(options))
 
 
 def per_layer_cma(stage: Stage, options: Options) -> Iterator[Merge]:
     """One coefficient a task and layer, by CMA-ES; a layer is a block (ours)."""
-    deltas, owners, names = _by_layer(stage)
-    asked = _started(stage, deltas, owners, options)
     generator = stage.generator("cma")
-    evolve(asked, options["step"], low=options["low"], high=options["high"], generator=generator)
-    yield _merge(deltas, asked.best, {**_named(names, asked), **_facts(asked, options)})
+
+    def search(asked: Asked) -> None:
+        evolve(
+            asked, options["step"], low=options["low"], high=options["high"], generator=generator
+        )
+
+    yield _by_layer(stage, options, search)
 
 
 def norms_equalised(stage: Stage, _options: Options) -> Iterator[Merge]:
@@ -129,64 +162,113 @@ def equalised(update: Update, others: Sequence[Update]) -> dict[str, LayerUpdate
 
 def layer_of(model: nn.Module, weights: Iterable[str]) -> dict[str, str]:
     """The layer that each weight belongs to: its block's name, or ``outside`` of the blocks."""
-    pattern = FAMILIES[family(model)].blocks
-    blocks = [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
+    blocks = block_names(model)
     return {
         weight: next((name for name in blocks if weight.startswith(f"{name}.")), "outside")
         for weight in weights
     }
 
 
-def _protected_and_others(stage: Stage) -> list[Delta]:
-    mine = dict(dense_layers(stage.updates[stage.protected]))
-    return [mine, Merger([stage.updates[task] for task in stage.others], "Full").merge("TA")]
+class Worth:
+    """What a merge of some updates is worth on validation, and the best one that was asked.
+
+    Searches climb ``graded``: to acquire, the protected task's accuracy minus :data:`PENALTY` times
+    the points that the others lack.  The stage's goal itself forgets the protected task as soon as
+    they lack one, so that a search would climb away from it.  What is chosen at last is best by the
+    stage's goal, the first among equals.
+
+    Args:
+        stage: where.
+        deltas: what each coefficient multiplies.
+        goal: the stage's.
+    """
+
+    def __init__(self, stage: Stage, deltas: Sequence[Delta], goal: Goal) -> None:
+        self.stage, self.deltas, self.goal = stage, deltas, goal
+        self.values: dict[tuple[float, ...], float] = {}
+
+    def __call__(self, coefficients: Sequence[float]) -> float:
+        """The graded worth at coefficients."""
+        accuracies = self.stage.accuracies_at(self.deltas, coefficients)
+        value = self.stage.goal(accuracies, self.goal)
+        self.values[tuple(coefficients)] = value
+        if self.goal == "mean":
+            return value
+        return accuracies[self.stage.protected] + PENALTY * min(0.0, value)
+
+    @property
+    def best(self) -> tuple[float, ...]:
+        """The coefficients that are best by the stage's goal."""
+        return max(self.values, key=self.values.__getitem__)
+
+    def facts(self) -> dict[str, object]:
+        """What is recorded of the search."""
+        value = self.values[self.best]
+        return {"goal": self.goal, "value": value, "evaluations": len(self.values)}
 
 
-def _by_layer(stage: Stage) -> tuple[list[Delta], list[str], list[tuple[str, str]]]:
-    """Every task's update in parts, whose each part is, and its task and layer."""
+def _protected_and_others(stage: Stage, updates: Mapping[str, Update]) -> list[Delta]:
+    mine = dict(dense_layers(updates[stage.protected]))
+    return [mine, Merger([updates[task] for task in stage.others], "Full").merge("TA")]
+
+
+def _protected_first(stage: Stage) -> list[str]:
+    """The tasks; what a short search changes first is the protected one's."""
+    return [stage.protected, *stage.others]
+
+
+def _by_layer(stage: Stage, options: Options, search: Callable[[Asked], object]) -> Merge:
+    """A coefficient for every task and layer."""
     parts: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
-    for task, update in stage.updates.items():
-        layers = layer_of(stage.model, update)
-        for weight, delta in dense_layers(update):
+    for task in _protected_first(stage):
+        layers = layer_of(stage.model, stage.updates[task])
+        for weight, delta in dense_layers(stage.updates[task]):
             parts.setdefault((task, layers[weight]), {})[weight] = delta
-    return list(parts.values()), [task for task, _ in parts], list(parts)
-
-
-def _worth(stage: Stage, deltas: Sequence[Delta], options: Options) -> Worth:
-    return lambda c: stage.goal(stage.accuracies_at(deltas, c), options["goal"])
-
-
-def _started(
-    stage: Stage, deltas: Sequence[Delta], owners: Sequence[str], options: Options
-) -> Asked:
-    """Asked where a search may start: the protected update left out, at the others' s, and at 1."""
-    s = stage.left_out()[0].scale
-    asked = Asked(_worth(stage, deltas, options), options["evaluations"])
-    for mine in (0.0, s, NOMINAL):
-        asked([mine if owner == stage.protected else s for owner in owners])
-    return asked
-
-
-def _descend(asked: Asked, owners: Sequence[str], options: Options) -> None:
-    n = len(owners)
-    descend(
-        asked,
-        [options["step"]] * n,
-        low=[options["low"]] * n,
-        high=[options["high"]] * n,
-        halvings=options["halvings"],
-    )
-
-
-def _named(names: Sequence[tuple[str, str]], asked: Asked) -> dict[str, object]:
+    deltas, owners = list(parts.values()), [task for task, _ in parts]
+    worth = _search(stage, deltas, owners, options, search)
     found: dict[str, dict[str, float]] = {}
-    for (task, layer), coefficient in zip(names, asked.best, strict=True):
+    for (task, layer), coefficient in zip(parts, worth.best, strict=True):
         found.setdefault(task, {})[layer] = coefficient
-    return {"coefficients": found}
+    return _merge(deltas, worth.best, {"coefficients": found, **worth.facts()})
 
 
-def _facts(asked: Asked, options: Options) -> dict[str, object]:
-    return {"goal": options["goal"], "value": asked.value, "evaluations": asked.evaluations}
+def _search(
+    stage: Stage,
+    deltas: Sequence[Delta],
+    owners: Sequence[str],
+    options: Options,
+    search: Callable[[Asked], object],
+) -> Worth:
+    """Search from two starts, each with half the evaluations.
+
+    One is where the others do well, with the protected update left out or at their s.  The other is
+    where it works, at 1, with the others left out or at their s: between the two a protection has a
+    valley, which no search crosses.
+    """
+    s = stage.left_out()[0].scale
+    worth = Worth(stage, deltas, options["goal"])
+    half = options["evaluations"] // 2
+    for starts in (((0.0, s), (s, s)), ((NOMINAL, 0.0), (NOMINAL, s))):
+        asked = Asked(worth, half)
+        for mine, others in starts:
+            point = [mine if owner == stage.protected else others for owner in owners]
+            asked([min(max(c, options["low"]), options["high"]) for c in point])
+        search(asked)
+    return worth
+
+
+def _descend(options: Options) -> Callable[[Asked], object]:
+    def search(asked: Asked) -> None:
+        n = len(asked.best)
+        descend(
+            asked,
+            [options["step"]] * n,
+            low=[options["low"]] * n,
+            high=[options["high"]] * n,
+            halvings=options["halvings"],
+        )
+
+    return search
 
 
 def _merge(

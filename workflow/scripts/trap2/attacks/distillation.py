@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from trap2.attacks.coefficients import then_merge
 from trap2.attacks.fresh import budgets, train, with_budget
 from trap2.attacks.stage import Merge, Stage
 from trap2.data.prepared import SplitName
@@ -107,7 +108,8 @@ def distillation(stage: Stage, options: Options) -> Iterator[Merge]:
 
     Args:
         stage: where.
-        options: ``images``, ``steps``, ``points`` and those of :func:`trap2.attacks.fresh.train`.
+        options: ``images``, ``steps``, ``points``, ``then`` and those of
+            :func:`trap2.attacks.fresh.train`.
 
     Yields:
         A merge for each budget of :func:`trap2.attacks.fresh.budgets`.
@@ -116,5 +118,5 @@ def distillation(stage: Stage, options: Options) -> Iterator[Merge]:
         task = answers(stage, images)
         count = len(task.inputs)
         mine = train(stage, task, options, images=count, steps=steps, validations=1)
-        merge = stage.merge_by_ta({**stage.updates, stage.protected: mine})
+        merge = then_merge(stage, {**stage.updates, stage.protected: mine}, options["then"])
         yield with_budget(merge, count, steps)

@@ -18,7 +18,7 @@ from trap2.updates.delta import LowRank, Update
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
-_FACTOR = 4
+FACTOR = 4
 """Between the budgets of neighbouring points of a curve."""
 
 
@@ -29,7 +29,7 @@ def budgets(options: Options) -> Iterator[tuple[int, int]]:
     ``points`` values is four times the one before it, the last ``images`` and ``steps``.
     """
     images, steps = options["images"], options["steps"]
-    smaller = [_FACTOR**k for k in range(options["points"] - 1, 0, -1)]
+    smaller = [FACTOR**k for k in range(options["points"] - 1, 0, -1)]
     found = [(images // share, steps) for share in smaller]
     found += [(images, steps // share) for share in smaller]
     return ((max(1, n), max(1, k)) for n, k in dict.fromkeys([*found, (images, steps)]))

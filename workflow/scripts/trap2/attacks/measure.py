@@ -18,15 +18,18 @@ the paper's Table 2 marks a merge."""
 ACQUIRED_ENOUGH = 50.0
 """Percent of the way from zero-shot to the reference from which on a task counts as acquired."""
 
-LEAST_GAIN = 1.0
-"""Percentage points by which the reference must be above zero-shot on the protected task: less is a
-few images, and a share of it says nothing."""
+LEAST_GAIN = 5.0
+"""Percentage points by which the reference must be above zero-shot on the protected task.  The
+difference of two accuracies on n images has a standard error of up to √(2 · 0.25 / n), 4.1 points
+for the demo's 300: a share of less than that says nothing."""
 
 ACQUIRED, EXCLUDED, DESTROYED, UNDEFINED = "acquired", "excluded", "destroyed", "undefined"
+NOT_APPLICABLE = "not applicable"
 VERDICTS = (ACQUIRED, EXCLUDED, DESTROYED)
 """Acquired: the attacker has the protected task and keeps the others.  Excluded: he keeps the
 others and goes without.  Destroyed: he loses the others.  Where the reference gains nothing on the
-protected task, keeping the others is neither (``undefined``)."""
+protected task, keeping the others is neither (``undefined``); an attack that does not apply to what
+was published is ``not applicable``."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
+from trap2.attacks.fresh import FACTOR
 from trap2.attacks.stage import Merge, Stage
 from trap2.merging.catalogue import METHODS
 from trap2.merging.regression import DataMerge, shared_inputs
 from trap2.merging.sample import Sample
 from trap2.models.layers import block_names
 from trap2.runtime.catalogue import Options
-
-_FACTOR = 4
-"""Between the images of neighbouring points of a curve."""
 
 
 def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -> Iterator[Merge]:
@@ -24,7 +22,8 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
         stage: where.
         method: a merging method that needs a sample.
         options: the method's, with ``images`` a task and ``points``: the curve has that many, each
-            with four times the images of the one before.
+            with four times the images of the one before and as many steps: ProDistill goes through
+            fewer images more often, also where there are fewer than were asked for.
         size: images of a batch.
 
     Yields:
@@ -32,9 +31,9 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
     """
     entry = METHODS[method]
     assert entry.with_data is not None, f"{method} needs no data"
-    own = entry.check_options({key: options[key] for key in entry.options})
+    own = dict(entry.check_options({key: options[key] for key in entry.options}))
     for power in range(options["points"] - 1, -1, -1):
-        images = max(1, options["images"] // _FACTOR**power)
+        images = max(1, options["images"] // FACTOR**power)
         inputs = [
             stage.sample(task, images, labelled=False).inputs.split(size) for task in stage.tasks
         ]
@@ -46,12 +45,22 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
             block_names(stage.model),
             stage.torch_seed(method),
         )
+        counts = [sum(map(len, batches)) for batches in inputs]
+        if "epochs" in own:
+            own["epochs"] = _epochs(stage, options, sum(counts))
         found = entry.with_data(sample, list(stage.updates.values()), own)
-        total = sum(len(batch) for batches in inputs for batch in batches)
-        steps = _count(stage, method, sample, own, total)
-        count = max(sum(map(len, batches)) for batches in inputs)
+        steps = _count(stage, method, sample, own, sum(counts))
+        count = max(counts)
         budget = {"images": count, "steps": steps}
         yield Merge(found.merged, found=_shares(stage, found), budget=budget)
+
+
+def _epochs(stage: Stage, options: Options, images: int) -> int:
+    """The passes over so many images in as many steps as the images that were asked for take."""
+    asked = options["images"] * len(stage.tasks)
+    a_pass, last = (-(-n // options["batch_size"]) for n in (images, asked))
+    found: int = -(-options["epochs"] * last // a_pass)
+    return found
 
 
 def _count(stage: Stage, method: str, sample: Sample, own: Options, images: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -66,6 +66,14 @@ class Meter:
         taken = Meter(self.forward, self.backward, self.labelled, self.unlabelled)
         self.forward, self.backward, self.labelled, self.unlabelled = 0.0, 0.0, {}, {}
         return taken
+
+    def trained_on(self) -> Literal["nothing", "sample", "labels"]:
+        """The most that was seen of any training split, as the entry of an attack calls it."""
+        seen = {"labels": self.labelled, "sample": self.unlabelled}
+        for need, of in seen.items():
+            if any(split == "train" for _, split in of):
+                return need  # type: ignore[return-value]
+        return "nothing"
 
     def record(self) -> CostRecord:
         """The cost as it stands in records: whole images, and the most that a task gave."""

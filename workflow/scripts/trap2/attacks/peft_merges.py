@@ -49,20 +49,18 @@ def merged_by_peft(
     *,
     density: float | None = None,
     seed: int = 0,
-    weights: Sequence[float] | None = None,
 ) -> Delta:
     """ΔW of the adapter that PEFT makes of several, by weight name.
 
     PEFT looks at the adapters' factors alone, so they hang on empty linear layers of the model's
     shapes.  Adapters of smaller rank are filled up with zeros, which PEFT's combinations of factors
-    ask for.  ``svd`` has the rank of the adapters.
+    ask for.  ``svd`` and those that end with it have the rank of the adapters.
 
     Args:
         updates: adapters, one a task, their scale folded into the factors.
         combination: PEFT's ``combination_type``.
         density: share of the entries that it keeps, for those that drop some.
         seed: of its random drops; torch's own state is left alone.
-        weights: one an adapter; 1 where not given.
 
     Raises:
         UpdateError: an update is not an adapter's factors.
@@ -93,7 +91,7 @@ def merged_by_peft(
                     _load(module, name, update, layer)
             model.base_model.add_weighted_adapter(
                 names,
-                list(weights or [1.0] * len(names)),
+                [1.0] * len(names),
                 "merged",
                 combination_type=combination,
                 density=density,
@@ -109,7 +107,8 @@ def _factors(update: Update, layer: str) -> LowRank:
     part = update[layer]
     if not isinstance(part, LowRank):
         raise UpdateError(
-            f"layer {layer} is dense, as in a full checkpoint; PEFT merges adapters' factors"
+            f"layer {layer} is dense, as in a full checkpoint or a DoRA adapter; PEFT merges "
+            "adapters' factors"
         )
     return part
 

@@ -1,7 +1,8 @@
 """Attacks that change the protected update alone, and then merge it by Task Arithmetic.
 
-Where an attack has several candidates, each is merged with one searched coefficient, and the merge
-that is best on validation wins, the first among equals.
+With one searched coefficient for all, or with two (:func:`trap2.attacks.coefficients.then_merge`).
+Where an attack has several candidates, each is merged so, and the merge that is best on validation
+wins, the first among equals.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 import torch
 
+from trap2.attacks.coefficients import then_merge
 from trap2.attacks.stage import Merge, Stage
+from trap2.evaluation.handled import cut, strongest
 from trap2.merging.elementwise import trim, trim_thresholds
 from trap2.merging.merger import Merger
 from trap2.runtime.catalogue import Options
@@ -37,7 +40,7 @@ def noisy_mean(stage: Stage, options: Options) -> Iterator[Merge]:
     mine = stage.updates[stage.protected]
     generator = stage.generator("noise")
     mean = noisy(mine, options["copies"], options["noise"], generator)
-    yield stage.merge_by_ta({**stage.updates, stage.protected: mean})
+    yield then_merge(stage, {**stage.updates, stage.protected: mean}, options["then"])
 
 
 def interpolation(stage: Stage, options: Options) -> Iterator[Merge]:
@@ -55,11 +58,12 @@ def interpolation(stage: Stage, options: Options) -> Iterator[Merge]:
     }
     wanted = options["keep"] / 100 * alone[1.0]
     alpha = next(alpha for alpha, accuracy in alone.items() if accuracy >= wanted)
-    merge = stage.merge_by_ta({**stage.updates, task: _each(mine, lambda _l, d: alpha * d)})
+    nearer = _each(mine, lambda _l, d: alpha * d)
+    merge = then_merge(stage, {**stage.updates, task: nearer}, options["then"])
     yield Merge(merge.delta, merge.scale, {**merge.found, "alpha": alpha})
 
 
-def sign_trim(stage: Stage, _options: Options) -> Iterator[Merge]:
+def sign_trim(stage: Stage, options: Options) -> Iterator[Merge]:
     """Its entries that have the sign of the others' sum; the rest is zero.
 
     The election of TIES (Yadav et al., 2023, arXiv:2306.01708) on the protected update alone;
@@ -67,7 +71,7 @@ def sign_trim(stage: Stage, _options: Options) -> Iterator[Merge]:
     """
     others = Merger([stage.updates[task] for task in stage.others], "Full").merge("TA")
     agreeing = signs_kept(stage.updates[stage.protected], others)
-    yield stage.merge_by_ta({**stage.updates, stage.protected: agreeing})
+    yield then_merge(stage, {**stage.updates, stage.protected: agreeing}, options["then"])
 
 
 def keep_large(stage: Stage, options: Options) -> Iterator[Merge]:
@@ -151,7 +155,7 @@ def _best(stage: Stage, candidates: Iterable[Candidate], options: Options) -> Me
     chosen: Merge | None = None
     most = -float("inf")
     for facts, update in candidates:
-        merge = stage.merge_by_ta({**stage.updates, stage.protected: update})
+        merge = then_merge(stage, {**stage.updates, stage.protected: update}, options["then"])
         value = stage.goal(stage.accuracies(merge.delta, merge.scale), options["goal"])
         if value > most:
             found = {**merge.found, **facts, "goal": options["goal"], "value": value}
@@ -168,12 +172,5 @@ def _rank(part: LayerUpdate) -> int:
 
 def _truncated(part: LayerUpdate, rank: int) -> LayerUpdate:
     if isinstance(part, LowRank):
-        left, lefts = torch.linalg.qr(part.B.double())
-        right, rights = torch.linalg.qr(part.A.double().mT)
-        u, s, v = torch.linalg.svd(lefts @ rights.mT, full_matrices=False)
-        return LowRank(left @ (u * s)[:, :rank], v[:rank] @ right.mT).to(part.B.dtype)
-    if part.ndim < 2:
-        return part
-    u, s, v = torch.linalg.svd(part.flatten(1), full_matrices=False)
-    cut: torch.Tensor = ((u * s)[:, :rank] @ v[:rank]).reshape(part.shape)
-    return cut
+        return LowRank(*strongest(part, rank)).to(part.B.dtype)
+    return cut(part.flatten(1), rank).reshape(part.shape) if part.ndim > 1 else part

@@ -159,8 +159,9 @@ def evolve(
 ) -> Asked:
     """CMA-ES (Hansen, 2016, arXiv:1604.00772) from the best point so far, by the ``cma`` package.
 
-    It ends with the evaluations of ``asked``, or when the package's own rules say so.  All draws
-    are the generator's; NumPy's global state is left alone.
+    A best point outside the range begins at the nearest one inside.  The search ends with the
+    evaluations of ``asked``, or when the package's own rules say so.  All draws are the
+    generator's; NumPy's global state is left alone.
 
     Args:
         asked: the function, with one point asked, and a limit.
@@ -189,7 +190,8 @@ def evolve(
         "tolfun": 0,
         "tolfunhist": 0,
     }
-    strategy = cma.CMAEvolutionStrategy(list(asked.best), step, options)
+    start = [min(max(c, low), high) for c in asked.best]
+    strategy = cma.CMAEvolutionStrategy(start, step, options)
     try:
         while not strategy.stop():
             points = strategy.ask()

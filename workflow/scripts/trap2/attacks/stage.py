@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from trap2.attacks.measure import KEPT_ENOUGH
 from trap2.attacks.meter import Meter
+from trap2.attacks.view import TaskView
 from trap2.merging.merger import Merger
 from trap2.merging.search import search_coefficient
 from trap2.merging.settings import Search
@@ -23,9 +26,6 @@ from trap2.updates.delta import Update
 
 Goal = Literal["mean", "acquire"]
 """What a search maximises on validation images (:meth:`Stage.goal`)."""
-
-KEPT = 0.95
-"""The share of the other tasks' accuracy that an attacker wants to keep."""
 
 Delta = Mapping[str, torch.Tensor]
 """ΔW by weight name; dense, shaped like the weight or (d_out, rest)."""
@@ -42,15 +42,13 @@ class Merge:
         scale: a factor on all of it; the coefficient, where there is one for all.
         found: what was chosen, as JSON: coefficients, options.
         budget: images a task and steps (``images``, ``steps``) of a point of a curve; empty for
-            an attack that has none.
-        resumes: the point goes on from the work of the one before, so that its cost counts too.
+            an attack that has none; each point is an attack of its own, from nothing.
     """
 
     delta: Delta
     scale: float = 1.0
     found: Mapping[str, object] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
-    resumes: bool = False
 
 
 class Stage:
@@ -58,7 +56,8 @@ class Stage:
 
     Args:
         model: holds W0; it does so again after every call.
-        tasks: by name, with the splits ``train`` and ``val``.
+        tasks: by name, with all their splits; an attack sees ``stage.tasks``, views of them
+            without ``test``, and ``stage.scored`` are themselves, for whoever scores its merges.
         updates: one a task, as published: that of ``protected`` and the others, unprotected.
         protected: the task whose update he wants.
         search: the search of a coefficient for all (paper, Appendix D.6).
@@ -90,15 +89,19 @@ class Stage:
                 f"protected = {protected!r} with updates of {', '.join(updates)} and tasks "
                 f"{', '.join(tasks)}: give one update a task, the protected one among them"
             )
-        self.model, self.tasks, self.updates = model, tasks, updates
+        self.meter = Meter()
+        self.model, self.scored, self.updates = model, tasks, updates
+        self.tasks: Mapping[str, Task] = {
+            task: TaskView(task, tasks[task], self.meter) for task in tasks
+        }
         self.protected, self.search, self.references = protected, search, references
         self.seed, self.attack_seed, self.name = seed, attack_seed, name
-        self.meter = Meter()
         self.meter.watch(model)
         self.base = {k: w.detach().clone() for k, w in model.state_dict().items()}
         self.heads = attention_heads(model)
         self.targets = lora_targets(model)
-        self._known: dict[object, tuple[object, Meter]] = {}
+        self._known: dict[str, tuple[object, Meter]] = {}
+        self._charged: set[str] = set()
 
     @property
     def others(self) -> list[str]:
@@ -108,7 +111,12 @@ class Stage:
     def begin(self, name: str, attack_seed: int) -> None:
         """Let another attack, or repetition, have its own random draws and costs."""
         self.name, self.attack_seed = name, attack_seed
-        self.meter.take()
+        self.spent()
+
+    def spent(self) -> Meter:
+        """What was spent since the last time; what attacks share is charged anew from now on."""
+        self._charged.clear()
+        return self.meter.take()
 
     def generator(self, *names: str) -> np.random.Generator:
         """A generator for one named use by this attack, its seed and protected task.
@@ -133,7 +141,7 @@ class Stage:
         Args:
             task: its name.
             count: images; all of them if there are fewer.
-            labelled: whether the attack looks at their labels.
+            labelled: whether the attack looks at their labels; else they are all -1.
 
         Raises:
             Trap2Error: ``count`` is less than 1.
@@ -141,9 +149,10 @@ class Stage:
         if count < 1:
             raise Trap2Error(f"images = {count}: must be at least 1")
         generator = numpy_generator(self.seed, "attack sample", task, str(self.attack_seed))
-        order = generator.permutation(len(self.tasks[task].labels("train")))[:count]
+        order = generator.permutation(len(self.scored[task].labels("train")))[:count]
         self.meter.saw(task, "train", len(order), labelled=labelled)
-        return self.tasks[task].batch("train", order)
+        batch = self.scored[task].batch("train", order)
+        return batch if labelled else replace(batch, labels=torch.full_like(batch.labels, -1))
 
     def accuracies(self, delta: Delta, scale: float = 1.0) -> dict[str, float]:
         """Every task's validation accuracy (percent) at W0 + scale · delta."""
@@ -157,30 +166,34 @@ class Stage:
     ) -> dict[str, float]:
         """Validation accuracies (percent) at W0 + Σ_i c_i · delta_i, of all tasks or of some.
 
+        A model that gives NaN or infinity is at 0.
+
         Raises:
             Trap2Error: a weight is missing, the shapes or the numbers of both differ.
         """
-        with _Applied(self.model, self.base, deltas, coefficients):
-            return {task: self._validated(task) for task in tasks or self.tasks}
+        with _Applied(self.model, self.base, deltas, coefficients) as finite:
+            return {task: self._validated(task) if finite else 0.0 for task in tasks or self.tasks}
 
     def _validated(self, task: str) -> float:
         score = self.tasks[task].score(self.model, "val")
-        self.meter.saw(task, "val", score.count, labelled=True)
-        return score.accuracy
+        return score.accuracy if math.isfinite(score.loss) else 0.0
 
-    def goal(self, accuracies: Mapping[str, float], kind: Goal = "mean") -> float:
+    def goal(
+        self, accuracies: Mapping[str, float], kind: Goal = "mean", *, kept: float = KEPT_ENOUGH
+    ) -> float:
         """What a search maximises.
 
         ``mean`` is the paper's: the mean of every task's accuracy over its reference's, percent.
-        ``acquire`` is the protected task's accuracy as long as the others' mean is at least 95 %
-        of what they have without it (:meth:`left_out`); else the negative shortfall in points.
+        ``acquire`` is the protected task's accuracy as long as the others' mean is at least
+        ``kept`` percent of what they have without it (:meth:`left_out`); else the negative
+        shortfall in points.
         """
         if kind == "mean":
             ratios = [accuracies[task] / self.references[task] for task in self.tasks]
             return 100.0 * sum(ratios) / len(ratios)
-        wanted = KEPT * _mean(self.left_out()[1], self.others)
-        kept = _mean(accuracies, self.others)
-        return accuracies[self.protected] if kept >= wanted else kept - wanted
+        wanted = kept / 100 * _mean(self.left_out()[1], self.others)
+        found = _mean(accuracies, self.others)
+        return accuracies[self.protected] if found >= wanted else found - wanted
 
     def left_out(self) -> tuple[Merge, dict[str, float]]:
         """The other tasks' updates merged by Task Arithmetic, and its validation accuracies."""
@@ -197,7 +210,15 @@ class Stage:
         Args:
             updates: by task; what the attacker has made of the published ones.
         """
-        return self._task_arithmetic(list(updates.values()), list(self.tasks))
+
+        def make() -> Merge:
+            return self._task_arithmetic(list(updates.values()), list(self.tasks))
+
+        # Several attacks begin with the merge of what was published.
+        published = list(updates) == list(self.updates) and all(
+            updates[task] is self.updates[task] for task in updates
+        )
+        return self._once("published", make) if published else make()
 
     def _task_arithmetic(self, updates: Sequence[Update], tasks: Sequence[str]) -> Merge:
         delta = Merger(updates, "Full").merge("TA")
@@ -212,20 +233,30 @@ class Stage:
         )
         return Merge(delta, found.coefficient, {"coefficient": found.coefficient})
 
-    def _once(self, key: object, make: Callable[[], Found]) -> Found:
-        """What several attacks compute, once; each of them is charged for it."""
+    def _once(self, key: str, make: Callable[[], Found]) -> Found:
+        """What several attacks compute, once; each of them, and each point, pays for it once."""
         before = self.meter.take()
         if key not in self._known:
             made = make()
             self._known[key] = made, self.meter.take()
         found, cost = self._known[key]
         self.meter.merge(before)
-        self.meter.merge(cost)
+        if key not in self._charged:
+            self._charged.add(key)
+            self.meter.merge(cost)
         return found  # type: ignore[return-value]
 
 
+def are_finite(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether there is neither NaN nor infinity in any of them."""
+    return all(bool(weight.isfinite().all()) for weight in weights)
+
+
 class _Applied:
-    """A context in which a model's weights are W0 + Σ_i c_i · delta_i; W0 is back after it."""
+    """A context in which a model's weights are W0 + Σ_i c_i · delta_i; W0 is back after it.
+
+    Gives whether they are finite.  A NaN need not reach the model's output: attention drops it.
+    """
 
     def __init__(
         self,
@@ -240,7 +271,7 @@ class _Applied:
         self.deltas, self.coefficients = deltas, coefficients
         self.touched: list[tuple[str, torch.Tensor]] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> bool:
         weights = self.model.state_dict()
         layers = dict.fromkeys(layer for delta in self.deltas for layer in delta)
         for layer in layers:
@@ -250,6 +281,7 @@ class _Applied:
         with torch.no_grad():
             for layer, weight in self.touched:
                 weight.copy_(self._combined(layer, weight))
+        return are_finite(weight for _, weight in self.touched)
 
     def _combined(self, layer: str, weight: torch.Tensor) -> torch.Tensor:
         # The first as torch.add does it in AppliedUpdate, so that both give the same bits.

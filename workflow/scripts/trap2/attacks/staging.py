@@ -6,23 +6,35 @@ own cells and nothing else, and a killed job goes on where it was.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import torch
+
+from trap2.attacks.attack import Attack
 from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.meter import Meter
-from trap2.attacks.stage import Stage
+from trap2.attacks.stage import Merge, Stage, are_finite
 from trap2.data.prepared import SplitName
 from trap2.evaluation.cells import cell_key, seal
 from trap2.evaluation.merges import earlier_cells
-from trap2.models.scoring import score_record
+from trap2.models.scoring import Score, score_record
 from trap2.runtime import files
+from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.errors import Trap2Error
-from trap2.updates.applied import AppliedUpdate, check_finite
-from trap2.updates.records import AttackCell, AttackPoint, AttackRecord, Options, ScoreRecord
+from trap2.updates.applied import AppliedUpdate
+from trap2.updates.records import AnswerRecord, AttackCell, AttackPoint, AttackRecord, Options
+
+_NOT_CONVERGED = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+
+
+class DoesNotApply(Trap2Error):
+    """What was published is nothing that this attack could work on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +71,22 @@ def attack_updates(
     The file is written after each cell, with the earlier run's cells that are not due yet.
 
     Args:
-        stage: where the attacks happen; its tasks have the split ``test`` as well.
+        stage: where the attacks happen.
         plan: the cells.
         record: what the file says besides its cells.
         depends_on: what else the cells depend on: digests of the inputs, of the code and so on.
         output: the file; cells in it whose key fits are taken over.
         log: receives a line a cell.
 
+    An attack that does not apply has a cell without points, which says why.
+
     Raises:
-        Trap2Error: an attack ends with nothing, or with a model that is NaN or infinite.
+        Trap2Error: an attack does something else than its entry says (:func:`attack_points`).
     """
     common = {
         **depends_on,
+        "protected": stage.protected,
+        "seed": stage.seed,
         "references": stage.references,
         "search": asdict(stage.search),
         "device": record.get("device"),
@@ -86,9 +102,9 @@ def attack_updates(
         cell = earlier.get(name)
         if cell is None or cell.get("key") != key:
             started = time.monotonic()
-            points = attack_points(stage, attack, attack_seed, options)
+            found = _points_or_reason(stage, attack, attack_seed, options)
             seconds = round(time.monotonic() - started, 2)
-            cell = _sealed({**own, "points": points, "seconds": seconds, "key": key})
+            cell = _sealed({**own, **found, "seconds": seconds, "key": key})
         log(f"{name}: {_result(stage, cell)}, {cell['seconds']} s")
         made[name] = cell
         files.write_json(output, {**record, "cells": earlier | made})
@@ -107,25 +123,23 @@ def attack_points(
         options: complete.
 
     Returns:
-        A point for each merge that it yields.
+        A point for each merge that it yields.  One that gives NaN or infinity is at 0 %.
 
     Raises:
-        Trap2Error: there is none, or the model is NaN or infinite there.
+        DoesNotApply: the attack says so, or its arithmetic fails.
+        CatalogueError: it ends with nothing, or sees more than its entry says.
     """
+    entry = ATTACKS[attack]
     stage.begin(attack, attack_seed)
     points: list[AttackPoint] = []
-    cost = Meter()
-    for merge in ATTACKS[attack].run(stage, options):
-        spent = stage.meter.take()
-        if merge.resumes:
-            spent.merge(cost)
-        cost = spent
+    for merge in _merges(stage, entry, options):
+        cost = stage.spent()
+        _check_seen(entry, cost)
         with AppliedUpdate(stage.model, merge.delta) as applied:
             applied.set(merge.scale)
-            check_finite(stage.model, f"attack {attack}")
             val, test = _scores(stage, "val"), _scores(stage, "test")
         # Scoring is no part of the attack.
-        stage.meter.take()
+        stage.spent()
         points.append(
             {
                 "budget": dict(merge.budget),
@@ -136,14 +150,52 @@ def attack_points(
             }
         )
     if not points:
-        raise Trap2Error(f"attack {attack} ended with nothing; it must yield a merge")
+        raise CatalogueError(f"attack {attack} ended with nothing; it must yield a merge")
     return points
 
 
-def _scores(stage: Stage, split: SplitName) -> dict[str, ScoreRecord]:
+def _points_or_reason(
+    stage: Stage, attack: str, attack_seed: int, options: Options
+) -> dict[str, object]:
+    try:
+        return {"points": attack_points(stage, attack, attack_seed, options)}
+    except DoesNotApply as error:
+        return {"points": [], "reason": str(error)}
+
+
+def _merges(stage: Stage, entry: Attack, options: Options) -> Iterator[Merge]:
+    try:
+        yield from entry.run(stage, options)
+    except CatalogueError:
+        # Not of what was published, but of the entry.
+        raise
+    except (Trap2Error, *_NOT_CONVERGED) as error:
+        raise DoesNotApply(str(error)) from error
+
+
+def _check_seen(entry: Attack, cost: Meter) -> None:
+    order = ("nothing", "sample", "labels")
+    seen, allowed = cost.trained_on(), entry.needs if entry.needs in order else "nothing"
+    if order.index(seen) > order.index(allowed):
+        raise CatalogueError(
+            f"attack {entry.name} looked at training images "
+            f"{'with' if seen == 'labels' else 'without'} labels, and its entry says needs = "
+            f"{entry.needs!r}; write needs={seen!r} there"
+        )
+
+
+def _scores(stage: Stage, split: SplitName) -> dict[str, AnswerRecord]:
+    whole = are_finite(stage.model.state_dict().values())
     return {
-        name: score_record(task.score(stage.model, split)) for name, task in stage.tasks.items()
+        name: _record(task.score(stage.model, split), whole) for name, task in stage.scored.items()
     }
+
+
+def _record(score: Score, whole: bool) -> AnswerRecord:
+    """A score's record; a model that is NaN or infinite, or gives that, has nothing right."""
+    if whole and math.isfinite(score.loss):
+        return score_record(score)
+    return {"correct": 0, "count": score.count, "accuracy": 0.0}
 
 
 def _sealed(cell: Mapping[str, object]) -> AttackCell:
@@ -151,6 +203,8 @@ def _sealed(cell: Mapping[str, object]) -> AttackCell:
 
 
 def _result(stage: Stage, cell: AttackCell) -> str:
+    if not cell["points"]:
+        return f"does not apply: {cell['reason']}"
     test = cell["points"][-1]["test"]
     others = [test[task]["accuracy"] for task in stage.others]
     return (

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from trap2.attacks import measure
 
+LEAST_ADDED = 1.0
+"""Percentage points by which an update alone must be above zero-shot to add something."""
+
 KEPT, WEAKENED, BROKEN, NOT_TRIED = "kept", "weakened", "broken", "not tried"
 VERDICTS = {
     KEPT: f"the update has at least {measure.KEPT_ENOUGH:g} % of its accuracy alone",
@@ -57,7 +60,7 @@ class Level:
     @property
     def adds(self) -> bool:
         """Whether the update adds something that can be lost or acquired."""
-        return self.alone >= self.zero_shot + measure.LEAST_GAIN
+        return self.alone >= self.zero_shot + LEAST_ADDED
 
     def share(self, accuracy: float) -> float:
         """How much of what the update adds an accuracy has, in percent."""

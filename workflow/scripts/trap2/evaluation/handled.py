@@ -163,16 +163,23 @@ def cut(part: LayerUpdate, rank: int) -> torch.Tensor:
         part: (d_out, d_in) as factors or a tensor.
         rank: at least 1.
     """
+    left, right = strongest(part, rank)
+    return (left @ right).to(part.B.dtype if isinstance(part, LowRank) else part.dtype)
+
+
+def strongest(part: LayerUpdate, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The factors of :func:`cut`, (d_out, rank) with the singular values and (rank, d_in), float64.
+
+    Both have fewer where the matrix has fewer singular values.
+    """
     if isinstance(part, LowRank):
         left, small_left = torch.linalg.qr(part.B.double())
         right, small_right = torch.linalg.qr(part.A.double().T)
         u, sigma, vt = torch.linalg.svd(small_left @ small_right.T, full_matrices=False)
-        u, vt, dtype = left @ u, vt @ right.T, part.B.dtype
+        u, vt = left @ u, vt @ right.T
     else:
         u, sigma, vt = torch.linalg.svd(part.double(), full_matrices=False)
-        dtype = part.dtype
-    found: torch.Tensor = (u[:, :rank] * sigma[:rank]) @ vt[:rank]
-    return found.to(dtype)
+    return u[:, :rank] * sigma[:rank], vt[:rank]
 
 
 def _share(rank: int, share: float) -> int:

@@ -94,10 +94,11 @@ def merge_sample(
     norms as well.
 
     Args:
-        sample: unlabelled inputs of every task; each step takes the next batches of each.
+        sample: unlabelled inputs of every task.
         updates: one a task.
-        options: ``coefficient``, ``iterations``, ``learning_rate``, ``batches`` (a task and step)
-            and, for ++, ``keep``.
+        options: ``coefficient``, ``iterations``, ``learning_rate``, ``batches`` (a task and step),
+            ``order`` (the next ones of the sample as it is ``given``, or ``shuffled``) and, for
+            ++, ``keep``.
         layerwise: one λ a task and tensor, instead of one a task.
         plusplus: of the updates, what :func:`agreeing_updates` leaves.
 
@@ -112,7 +113,13 @@ def merge_sample(
     if plusplus:
         dense_updates = agreeing_updates(dense_updates, options["keep"])
     deltas = [{n: delta.to(base[n]) for n, delta in update.items()} for update in dense_updates]
-    batches = [itertools.cycle(inputs) for inputs in sample.inputs]
+    generator = torch.Generator().manual_seed(sample.seed)
+    batches = [
+        shuffled(inputs, options["batches"], generator)
+        if options["order"] == "shuffled"
+        else itertools.cycle(inputs)
+        for inputs in sample.inputs
+    ]
 
     def next_entropies(weights: dict[str, Tensor]) -> Tensor:
         outputs = (functional_call(model, weights, (next(each),)) for each in batches)
@@ -140,6 +147,23 @@ def merge_sample(
     merged = combined_weights({n: torch.zeros_like(w) for n, w in base.items()}, deltas, found)
     shares = {layer: row.double().cpu() for layer, row in zip(base, rows, strict=True)}
     return DataMerge({layer: delta.float() for layer, delta in merged.items()}, shares)
+
+
+def shuffled(
+    inputs: Sequence[Tensor], batches: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Endless batches as the authors' code draws them: the first few of a new shuffle, each step.
+
+    Args:
+        inputs: batches of a task; those that come are as large as the first of them.
+        batches: of a step; they begin again where the sample has fewer.
+        generator: draws.
+    """
+    images, size = torch.cat(list(inputs)), len(inputs[0])
+    while True:
+        parts = torch.randperm(len(images), generator=generator).to(images.device).split(size)
+        for place in range(batches):
+            yield images[parts[place % len(parts)]]
 
 
 def _base(sample: Sample, updates: Sequence[Update]) -> dict[str, Tensor]:

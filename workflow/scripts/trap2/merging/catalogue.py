@@ -178,6 +178,12 @@ _ADAMERGING = {
         high=100,
         whole=True,
     ),
+    "order": Option(
+        "given",
+        "the sample's batches one after another, or each step the first ones of a new shuffle, as "
+        "in the authors' code",
+        choices=("given", "shuffled"),
+    ),
 }
 
 _ADAMERGING_PLUSPLUS = _ADAMERGING | {

@@ -73,8 +73,8 @@ class Codes:
         return lambda w: {name: self._of((METHODS, name)) for name, _ in cells(w)}
 
     def attacks(self, cells: Attacked) -> Callable[[Wildcards], dict[str, str]]:
-        """The digests of the attacks of a job's cells."""
-        return lambda w: {name: self._of((ATTACKS, name)) for name, _ in cells(w)}
+        """The digests of the attacks of a job's cells, and of merging methods that they run."""
+        return lambda w: {name: self._attack(name) for name, _ in cells(w)}
 
     def task_arithmetic(self, script: str) -> Value:
         """A script that adds updates of its backbone's model up."""
@@ -123,6 +123,11 @@ class Codes:
     def _family(self, w: Wildcards) -> Entry:
         backbone = self.suites(w.suite).backbones[w.backbone]
         return FAMILIES, family_of(backbone.architecture)
+
+    def _attack(self, name: str) -> str:
+        methods = ATTACKS[name].methods
+        entries: list[Entry] = [(ATTACKS, name), *((METHODS, method) for method in methods)]
+        return "-".join(self._of(entry) for entry in entries)
 
     def _of(self, entry: Entry) -> str:
         catalogue, name = entry

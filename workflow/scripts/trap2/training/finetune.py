@@ -21,6 +21,7 @@ from trap2.models.task import Task
 from trap2.protection.objective import Objective
 from trap2.runtime import device as devices
 from trap2.runtime import files
+from trap2.runtime.errors import Trap2Error
 from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
 from trap2.training.settings import Optimisation, TrainingParams
@@ -112,7 +113,9 @@ def finetune(
 
     Raises:
         UpdateError: the update to start from is of another base or form.
+        Trap2Error: a protection is to be trained with DoRA on a backbone with ``recompute``.
     """
+    _check_recompute(backbone, key.release_format, training, objective)
     settings = Optimisation(**training["optimisation"])
     task = open_classifier(
         head,
@@ -168,6 +171,22 @@ def finetune(
     # Not before: a job that is killed while it scores must not train anew.
     checkpoint.unlink(missing_ok=True)
     log(f"test accuracy {tested.accuracy:.2f} %")
+
+
+def _check_recompute(
+    backbone: BackboneParams,
+    release_format: str,
+    training: TrainingParams,
+    objective: Objective | None,
+) -> None:
+    """DoRA is scaled by hooks on the layers' outputs, which are gone when a block runs again."""
+    dora = release_format == "lora" and AdapterSettings(**training.get("adapter", {})).dora
+    if dora and backbone.get("recompute", False) and objective is not None:
+        raise Trap2Error(
+            "a protected DoRA adapter cannot be trained on a backbone with recompute = true: the "
+            "blocks would be computed again without the scale of the update. Set recompute to "
+            "false, or the adapter's kind to LoRA or rsLoRA"
+        )
 
 
 def _attach(

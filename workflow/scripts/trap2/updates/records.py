@@ -296,23 +296,38 @@ class CostRecord(TypedDict):
     unlabelled: int
 
 
+class AnswerRecord(TypedDict):
+    """A :class:`ScoreRecord` without the loss, which a model that gives NaN does not have."""
+
+    correct: int
+    count: int
+    accuracy: float
+
+
 class AttackPoint(TypedDict):
-    """A merge that an attack ends with; ``budget`` places it on a curve."""
+    """A merge that an attack ends with; ``budget`` places it on a curve.
+
+    One that gives NaN or infinity is at 0 %.
+    """
 
     budget: dict[str, int]
     found: dict[str, object]
-    val: dict[str, ScoreRecord]
-    test: dict[str, ScoreRecord]
+    val: dict[str, AnswerRecord]
+    test: dict[str, AnswerRecord]
     cost: CostRecord
 
 
 class AttackCell(TypedDict):
-    """An attack with one seed of its own; the last point is what it comes to."""
+    """An attack with one seed of its own; the last point is what it comes to.
+
+    Without points it did not apply, for the ``reason``.
+    """
 
     attack: str
     attack_seed: int
     options: Options
     points: list[AttackPoint]
+    reason: NotRequired[str]
     seconds: float
     key: NotRequired[str]
     digest: NotRequired[str]

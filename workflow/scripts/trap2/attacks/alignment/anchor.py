@@ -36,8 +36,8 @@ def align_to_anchor(
         All parameters, those of attention modules and hidden units new, in their data types.
 
     Raises:
-        UpdateError: the base lacks a weight or has it in another shape, or a paired T has no
-            inverse.
+        UpdateError: the base lacks a weight or has it in another shape, a paired T has no
+            inverse, or the ridge is 0 and a head's weights have dependent rows.
     """
     aligned = align_hidden_units(weights, base, heads, cost="cosine")
     for attention, count in held_heads(weights, heads).items():
@@ -64,10 +64,19 @@ def least_squares(rows: torch.Tensor, goals: torch.Tensor, ridge: float) -> torc
 
     Returns:
         (…, width, width): what multiplies the rows from the left.
+
+    Raises:
+        UpdateError: X'ᵀX' + εI has no inverse.
     """
     gram = rows @ rows.mT + ridge * torch.eye(rows.shape[-2], dtype=rows.dtype)
-    found: torch.Tensor = torch.linalg.solve(gram, rows @ goals.mT).mT
-    return found
+    found, fault = torch.linalg.solve_ex(gram, rows @ goals.mT)
+    if fault.any() or not found.isfinite().all():
+        raise UpdateError(
+            f"ridge = {ridge:g}: a head's weights have dependent rows, so that the least squares "
+            f"have no single solution; set a ridge above 0, as {RIDGE:g}"
+        )
+    solved: torch.Tensor = found.mT
+    return solved
 
 
 def _inverse(matrices: torch.Tensor, attention: str) -> torch.Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from trap2.attacks.coefficients import then_merge
 from trap2.attacks.stage import Merge, Stage
 from trap2.protection.checkpoints import Weights
 from trap2.protection.params import hidden_layers
@@ -21,16 +22,17 @@ Align = Callable[[Weights], Mapping[str, torch.Tensor]]
 """From a model's weights to aligned ones."""
 
 
-def merge_aligned(stage: Stage, align: Align, tasks: Sequence[str]) -> Merge:
-    """Align some tasks' models, then merge all by Task Arithmetic with a searched coefficient.
+def merge_aligned(stage: Stage, align: Align, tasks: Sequence[str], then: str) -> Merge:
+    """Align some tasks' models, then merge all by Task Arithmetic.
 
     Args:
         stage: where the attack happens.
         align: what is done to each of the models.
         tasks: whose models.
+        then: how many coefficients are searched (:func:`trap2.attacks.coefficients.then_merge`).
     """
     aligned = {task: recovered(stage, stage.updates[task], align) for task in tasks}
-    return stage.merge_by_ta({**stage.updates, **aligned})
+    return then_merge(stage, {**stage.updates, **aligned}, then)
 
 
 def recovered(stage: Stage, update: Update, align: Align) -> Update:

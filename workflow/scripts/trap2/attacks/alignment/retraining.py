@@ -23,7 +23,7 @@ def retrained(
 
     Args:
         stage: where the attack happens.
-        images: labelled images a task.
+        images: labelled images a task; all of them if there are fewer.
         batch: images a task and step.
         steps: of the retraining, and as many for τ_G.
         learning_rate: of both, constant.
@@ -51,7 +51,7 @@ def retrained(
     return Merge(
         {layer: weight - origin[layer] for layer, weight in final.items()},
         found={"coefficient": merge.scale},
-        budget={"images": images, "steps": steps},
+        budget={"images": max(map(len, samples.values())), "steps": steps},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trap2.attacks.attack import ATTACKS, Attack
+from trap2.attacks.attack import ATTACKS, THEN, Attack
 from trap2.runtime.catalogue import Option, Options
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def _rotation(stage: Stage, options: Options) -> Iterator[Merge]:
         stage,
         lambda weights: align_rotation(weights, reference, stage.heads, **settings),
         [stage.protected],
+        options["then"],
     )
 
 
@@ -48,6 +49,7 @@ def _permutation(stage: Stage, options: Options) -> Iterator[Merge]:
         stage,
         lambda weights: align_hidden_units(weights, base, stage.heads, cost=options["cost"]),
         [stage.protected],
+        options["then"],
     )
 
 
@@ -60,6 +62,7 @@ def _scales(stage: Stage, options: Options) -> Iterator[Merge]:
         stage,
         lambda weights: align_scales(weights, base, stage.heads, estimator=estimator),
         [stage.protected],
+        options["then"],
     )
 
 
@@ -74,7 +77,7 @@ def _params(stage: Stage, options: Options) -> Iterator[Merge]:
         ordered = align_hidden_units(weights, base, stage.heads, cost=options["cost"])
         return align_scales(ordered, base, stage.heads, estimator=options["estimator"])
 
-    yield merge_aligned(stage, align, [stage.protected])
+    yield merge_aligned(stage, align, [stage.protected], options["then"])
 
 
 def _anchor(stage: Stage, options: Options, *, paired: bool) -> Iterator[Merge]:
@@ -87,6 +90,7 @@ def _anchor(stage: Stage, options: Options, *, paired: bool) -> Iterator[Merge]:
         stage,
         lambda weights: align_to_anchor(weights, base, stage.heads, ridge=ridge, paired=paired),
         list(stage.tasks),
+        options["then"],
     )
 
 
@@ -139,6 +143,7 @@ ATTACKS.add(
                 "orthogonal", "orthogonal, or of determinant 1", choices=("orthogonal", "proper")
             ),
             "scale": Option("none", "a factor a head as well", choices=("none", "head")),
+            "then": THEN,
         },
     )
 )
@@ -152,7 +157,7 @@ ATTACKS.add(
         release_formats=("full",),
         needs_attention=True,
         run=_permutation,
-        options={"cost": _COST},
+        options={"cost": _COST, "then": THEN},
     )
 )
 ATTACKS.add(
@@ -164,7 +169,7 @@ ATTACKS.add(
         knowledge="protected",
         needs_attention=True,
         run=_scales,
-        options={"estimator": _ESTIMATOR},
+        options={"estimator": _ESTIMATOR, "then": THEN},
     )
 )
 ATTACKS.add(
@@ -177,7 +182,7 @@ ATTACKS.add(
         release_formats=("full",),
         needs_attention=True,
         run=_params,
-        options={"cost": _COST, "estimator": _ESTIMATOR},
+        options={"cost": _COST, "estimator": _ESTIMATOR, "then": THEN},
     )
 )
 ATTACKS.add(
@@ -188,7 +193,7 @@ ATTACKS.add(
         group="alignment",
         needs_attention=True,
         run=_aga,
-        options={"ridge": _RIDGE},
+        options={"ridge": _RIDGE, "then": THEN},
     )
 )
 ATTACKS.add(
@@ -199,7 +204,7 @@ ATTACKS.add(
         group="alignment",
         needs_attention=True,
         run=_aga_paired,
-        options={"ridge": _RIDGE},
+        options={"ridge": _RIDGE, "then": THEN},
     )
 )
 ATTACKS.add(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trap2.attacks.attack import ATTACKS, Attack, Run
+from trap2.attacks.attack import ATTACKS, THEN, Attack, Run
 from trap2.merging.catalogue import METHODS
 from trap2.runtime.catalogue import Option, Options
 
@@ -55,7 +55,7 @@ _TRAINING = {
 }
 
 
-def _options_of(method: str, images: int, **defaults: int) -> dict[str, Option]:
+def _options_of(method: str, images: int, **defaults: int | str) -> dict[str, Option]:
     own = {
         key: replace(option, default=defaults.get(key, option.default))
         for key, option in METHODS[method].options.items()
@@ -73,7 +73,7 @@ ATTACKS.add(
         needs="sample",
         random=True,
         run=_distillation,
-        options={"images": _images(400)} | _TRAINING,
+        options={"images": _images(400), "then": THEN} | _TRAINING,
     )
 )
 ATTACKS.add(
@@ -97,6 +97,7 @@ ATTACKS.add(
         needs="sample",
         random=True,
         run=_merged("ProDistill", 128),
+        methods=("ProDistill",),
         options=_options_of("ProDistill", 64),
     )
 )
@@ -108,7 +109,9 @@ ATTACKS.add(
         group="data",
         needs="sample",
         release_formats=("lora",),
+        random=True,
         run=_merged("RegMean", 50),
+        methods=("RegMean",),
         options=_options_of("RegMean", 100),
     )
 )
@@ -120,7 +123,9 @@ ATTACKS.add(
         group="data",
         needs="sample",
         release_formats=("lora",),
+        random=True,
         run=_merged("CoM", 50),
+        methods=("CoM",),
         options=_options_of("CoM", 100),
     )
 )
@@ -131,8 +136,10 @@ ATTACKS.add(
         paper="Yang et al., 2024, arXiv:2310.02575",
         group="data",
         needs="sample",
+        random=True,
         run=_merged("AdaMerging-task", 16),
-        options=_options_of("AdaMerging-task", 64, batches=2),
+        methods=("AdaMerging-task",),
+        options=_options_of("AdaMerging-task", 64, batches=2, order="shuffled"),
     )
 )
 ATTACKS.add(
@@ -142,8 +149,10 @@ ATTACKS.add(
         paper="Yang et al., 2024, arXiv:2310.02575",
         group="data",
         needs="sample",
+        random=True,
         run=_merged("AdaMerging-layer", 16),
-        options=_options_of("AdaMerging-layer", 64, batches=2),
+        methods=("AdaMerging-layer",),
+        options=_options_of("AdaMerging-layer", 64, batches=2, order="shuffled"),
     )
 )
 ATTACKS.add(
@@ -153,7 +162,9 @@ ATTACKS.add(
         paper="Yang et al., 2024, arXiv:2310.02575",
         group="data",
         needs="sample",
+        random=True,
         run=_merged("AdaMerging-layer++", 16),
-        options=_options_of("AdaMerging-layer++", 64, batches=2),
+        methods=("AdaMerging-layer++",),
+        options=_options_of("AdaMerging-layer++", 64, batches=2, order="shuffled"),
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trap2.attacks.attack import ATTACKS, Attack
+from trap2.attacks.attack import ATTACKS, THEN, Attack, Run
 from trap2.runtime.catalogue import Option, Options
 
 if TYPE_CHECKING:
@@ -48,40 +48,13 @@ def _drop_large(stage: Stage, options: Options) -> Iterator[Merge]:
     return drop_large(stage, options)
 
 
-def _peft_linear(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
+def _peft(combination: str) -> Run:
+    def run(stage: Stage, options: Options) -> Iterator[Merge]:
+        from trap2.attacks.peft_merges import merge
 
-    return merge(stage, "linear", options)
+        return merge(stage, combination, options)
 
-
-def _peft_svd(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
-
-    return merge(stage, "svd", options)
-
-
-def _peft_ties(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
-
-    return merge(stage, "ties", options)
-
-
-def _peft_dare_linear(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
-
-    return merge(stage, "dare_linear", options)
-
-
-def _peft_dare_ties(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
-
-    return merge(stage, "dare_ties", options)
-
-
-def _peft_magnitude_prune(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.peft_merges import merge
-
-    return merge(stage, "magnitude_prune", options)
+    return run
 
 
 _GOAL = Option(
@@ -97,7 +70,11 @@ def _candidates(default: int) -> Option:
     return Option(default, "candidates", low=1, high=30, low_open=False, whole=True)
 
 
-_DENSITY = {"density": Option(0.5, "share of the factors' entries that stay", high=1.0)}
+_DENSITY = {
+    "density": Option(
+        0.5, "share of entries that stay: the factors', with svd the update's", high=1.0
+    )
+}
 
 _TIES = "Yadav et al., 2023, arXiv:2306.01708"
 _DARE = "Yu et al., 2024, arXiv:2311.03099"
@@ -110,7 +87,7 @@ ATTACKS.add(
         paper="ours",
         group="update",
         knowledge="protected",
-        options={"candidates": _candidates(4), "goal": _GOAL},
+        options={"candidates": _candidates(4), "goal": _GOAL, "then": THEN},
         run=_top_k,
     )
 )
@@ -127,6 +104,7 @@ ATTACKS.add(
             "noise": Option(
                 0.5, "standard deviation, as a share of a layer's root mean square", high=100
             ),
+            "then": THEN,
         },
         run=_noisy_mean,
     )
@@ -139,7 +117,8 @@ ATTACKS.add(
         group="update",
         knowledge="protected",
         options={
-            "keep": Option(95.0, "percent of its accuracy that the update alone keeps", high=100)
+            "keep": Option(95.0, "percent of its accuracy that the update alone keeps", high=100),
+            "then": THEN,
         },
         run=_interpolation,
     )
@@ -151,6 +130,7 @@ ATTACKS.add(
         paper=f"{_TIES}, on the protected update alone: ours",
         group="update",
         knowledge="protected",
+        options={"then": THEN},
         run=_sign_trim,
     )
 )
@@ -165,6 +145,7 @@ ATTACKS.add(
             "percent": Option(50.0, "most entries that are kept, percent of a layer", high=100),
             "candidates": _candidates(4),
             "goal": _GOAL,
+            "then": THEN,
         },
         run=_keep_large,
     )
@@ -180,6 +161,7 @@ ATTACKS.add(
             "percent": Option(80.0, "most entries that are dropped, percent of a layer", high=100),
             "candidates": _candidates(4),
             "goal": _GOAL,
+            "then": THEN,
         },
         run=_drop_large,
     )
@@ -191,7 +173,7 @@ ATTACKS.add(
         paper=_PEFT,
         group="update",
         release_formats=("lora",),
-        run=_peft_linear,
+        run=_peft("linear"),
     )
 )
 ATTACKS.add(
@@ -201,7 +183,7 @@ ATTACKS.add(
         paper=_PEFT,
         group="update",
         release_formats=("lora",),
-        run=_peft_svd,
+        run=_peft("svd"),
     )
 )
 ATTACKS.add(
@@ -212,7 +194,18 @@ ATTACKS.add(
         group="update",
         release_formats=("lora",),
         options=_DENSITY,
-        run=_peft_ties,
+        run=_peft("ties"),
+    )
+)
+ATTACKS.add(
+    Attack(
+        name="peft-ties-svd",
+        title="PEFT ties_svd",
+        paper=f"{_PEFT}; {_TIES}",
+        group="update",
+        release_formats=("lora",),
+        options=_DENSITY,
+        run=_peft("ties_svd"),
     )
 )
 ATTACKS.add(
@@ -224,7 +217,19 @@ ATTACKS.add(
         release_formats=("lora",),
         random=True,
         options=_DENSITY,
-        run=_peft_dare_linear,
+        run=_peft("dare_linear"),
+    )
+)
+ATTACKS.add(
+    Attack(
+        name="peft-dare-linear-svd",
+        title="PEFT dare_linear_svd",
+        paper=f"{_PEFT}; {_DARE}",
+        group="update",
+        release_formats=("lora",),
+        random=True,
+        options=_DENSITY,
+        run=_peft("dare_linear_svd"),
     )
 )
 ATTACKS.add(
@@ -236,7 +241,19 @@ ATTACKS.add(
         release_formats=("lora",),
         random=True,
         options=_DENSITY,
-        run=_peft_dare_ties,
+        run=_peft("dare_ties"),
+    )
+)
+ATTACKS.add(
+    Attack(
+        name="peft-dare-ties-svd",
+        title="PEFT dare_ties_svd",
+        paper=f"{_PEFT}; {_DARE}",
+        group="update",
+        release_formats=("lora",),
+        random=True,
+        options=_DENSITY,
+        run=_peft("dare_ties_svd"),
     )
 )
 ATTACKS.add(
@@ -247,6 +264,17 @@ ATTACKS.add(
         group="update",
         release_formats=("lora",),
         options=_DENSITY,
-        run=_peft_magnitude_prune,
+        run=_peft("magnitude_prune"),
+    )
+)
+ATTACKS.add(
+    Attack(
+        name="peft-magnitude-prune-svd",
+        title="PEFT magnitude_prune_svd",
+        paper=_PEFT,
+        group="update",
+        release_formats=("lora",),
+        options=_DENSITY,
+        run=_peft("magnitude_prune_svd"),
     )
 )

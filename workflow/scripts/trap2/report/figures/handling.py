@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from trap2.attacks.measure import KEPT_ENOUGH
 from trap2.report.figures.matrix import Mark, column_of, draw, shade
 from trap2.report.shapes import Row, Rows
 
-_ENOUGH = 95.0
 _DARKEST = 50.0
 
 
@@ -27,7 +27,8 @@ def handling_figure(rows: Rows, about: str) -> Figure:
     ]
     caption = (
         f"{about}. Standalone test accuracy after each treatment in percent of that as released, "
-        f"mean over the tasks. Bold: below {_ENOUGH:g} %. Dash: no score (handling.csv says why)."
+        f"mean over the tasks. Bold: below {KEPT_ENOUGH:g} %. Dash: no score (handling.csv says "
+        "why)."
     )
     return draw(lines, columns, marks, legend, caption)
 
@@ -35,4 +36,4 @@ def handling_figure(rows: Rows, about: str) -> Figure:
 def _mark(row: Row) -> Mark:
     value = float(row["relative"])
     shade = min(1.0, max(0.0, (100 - value) / _DARKEST))
-    return Mark(value, shade, bold=value < _ENOUGH)
+    return Mark(value, shade, bold=value < KEPT_ENOUGH)

@@ -80,10 +80,10 @@ def price_figure(rows: Rows, about: str) -> Figure:
     style.caption(
         figure,
         f"{about}. Acquired: percent of the way from zero-shot to the unprotected merge on the "
-        "protected task, mean over the protected tasks; kept: percent of that merge's accuracy on "
-        f"the others. Thin lines: {ACQUIRED_ENOUGH:g} % and {KEPT_ENOUGH:g} %. Over images with "
-        "the most steps that were tried, over steps with the most images. Bars: deviation over "
-        f"seeds. Below −{-_LOWEST:g} % nothing is drawn.",
+        "protected tasks, of all that there is to gain on them; kept: percent of that merge's "
+        f"accuracy on the others. Thin lines: {ACQUIRED_ENOUGH:g} % and {KEPT_ENOUGH:g} %. Over "
+        "images with the most steps that were tried, over steps with the most images. Bars: "
+        f"deviation over seeds. Below −{-_LOWEST:g} % nothing is drawn.",
     )
     return figure
 

@@ -80,7 +80,7 @@ def _attacked(attacks: Iterable[AttackRecord]) -> list[TextRow]:
                 mean(score["accuracy"] for score in cell["points"][-1]["test"].values())
                 for record in members
                 for cell in record["cells"].values()
-                if cell["attack"] == attack
+                if cell["attack"] == attack and cell["points"]
             ]
             if found:
                 facts = facts_of(members[0])
