@@ -264,6 +264,20 @@ def test_training_starts_only_from_an_update_that_fits(root, tmp_path):
         finetune(**given, training={"optimisation": SHORT, "adapter": {"rank": 2}})
 
 
+def test_a_dora_adapter_is_refused_before_it_is_trained(root, tmp_path):
+    key = UpdateKey("s", "vit", "lora", "pets", "mergeguard-refit")
+    with pytest.raises(Trap2Error, match="a DoRA adapter cannot be transformed"):
+        finetune(
+            **common(root),
+            folder=tmp_path,
+            key=key,
+            training={"optimisation": SHORT, "adapter": {"rank": 3, "dora": True}},
+            objective=objective_of("mergeguard-refit", 0.01, {}),
+            finish=transform_after(key, {}, 7),
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cut_off_training_resumes_only_from_its_own_start(root, tmp_path):
     """The checkpoint of a run that started elsewhere is left."""
     from trap2.models.clip.classifier import open_classifier

@@ -46,7 +46,7 @@ rule protect_update:
         "../../envs/environment.yaml"
     resources:
         mem_mb=parameters.sized(2000, 16000),
-        runtime=parameters.sized(10, 20),
+        runtime=parameters.protect_minutes,
     params:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,

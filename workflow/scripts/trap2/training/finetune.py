@@ -113,9 +113,10 @@ def finetune(
 
     Raises:
         UpdateError: the update to start from is of another base or form.
-        Trap2Error: a protection is to be trained with DoRA on a backbone with ``recompute``.
+        Trap2Error: a protection is to be trained with DoRA on a backbone with ``recompute``, or
+            transformed afterwards.
     """
-    _check_recompute(backbone, key.release_format, training, objective)
+    _check_dora(backbone, key.release_format, training, objective, finish)
     settings = Optimisation(**training["optimisation"])
     task = open_classifier(
         head,
@@ -173,14 +174,23 @@ def finetune(
     log(f"test accuracy {tested.accuracy:.2f} %")
 
 
-def _check_recompute(
+def _check_dora(
     backbone: BackboneParams,
     release_format: str,
     training: TrainingParams,
     objective: Objective | None,
+    finish: Finish | None,
 ) -> None:
-    """DoRA is scaled by hooks on the layers' outputs, which are gone when a block runs again."""
+    """DoRA is scaled by hooks on the layers' outputs, which are gone when a block runs again.
+
+    Nor is its ΔW of low rank, which a transform of adapters takes.
+    """
     dora = release_format == "lora" and AdapterSettings(**training.get("adapter", {})).dora
+    if dora and finish is not None:
+        raise Trap2Error(
+            "a DoRA adapter cannot be transformed after its training: its ΔW is no product B·A. "
+            "Set the adapter's kind to LoRA or rsLoRA, or choose a protection without transform"
+        )
     if dora and backbone.get("recompute", False) and objective is not None:
         raise Trap2Error(
             "a protected DoRA adapter cannot be trained on a backbone with recompute = true: the "
