@@ -223,7 +223,7 @@ def test_the_family_of_a_backbone_is_that_of_its_tower(name):
         (
             "protection_options",
             {"params": {}},
-            "protection_options: 'params' is not a trained protection of this suite",
+            "protection_options: 'params' is not a protection of this suite that has options",
         ),
         (
             "backbones.ViT-demo.pretrained",

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from trap2.cli.main import main
 from trap2.merging.catalogue import METHODS
-from trap2.protection.catalogue import PROTECTIONS
+from trap2.protection.catalogue import PROTECTIONS, post_hoc_protections, trained_protections
 from trap2.runtime import plugins
 from trap2.runtime.code_digest import entry_digest
 from trap2.runtime.errors import Trap2Error
@@ -113,10 +113,22 @@ PROTECTIONS.add(Protection(name="half", paper="here", objective=lambda l, o: Non
 """
 
 
-def test_a_protection_that_is_trained_and_transformed_is_refused(tmp_path):
-    with pytest.raises(Trap2Error, match=r"line 9: half has .* not supported yet.* one of the two"):
-        plugins.load([write(tmp_path, HALF.replace("{more}", ", protect=protect"))])
-    assert "half" not in PROTECTIONS
+def test_a_protection_may_be_trained_and_transformed_but_by_one_transform(tmp_path, monkeypatch):
+    monkeypatch.setattr(PROTECTIONS, "_entries", dict(PROTECTIONS._entries))
+    both = ", protect=protect, protect_with=lambda a, b, c: a"
+    for more, message in (
+        (both, "line 9: half: give protect or protect_with, not both"),
+        (", strength='alpha'", "line 9: half: strength is 'alpha', and it has no such option"),
+    ):
+        with pytest.raises(Trap2Error, match=message):
+            plugins.load([write(tmp_path, HALF.replace("{more}", more))])
+        assert "half" not in PROTECTIONS
+    post_hoc = HALF.replace("objective=lambda l, o: None", "protect=protect")
+    with pytest.raises(Trap2Error, match="half has strength or needs_unprotected, which are a"):
+        plugins.load([write(tmp_path, post_hoc.replace("{more}", ", needs_unprotected=True"))])
+    plugins.load([write(tmp_path, HALF.replace("{more}", ", protect=protect"))])
+    assert "half" in trained_protections()
+    assert "half" not in post_hoc_protections()
 
 
 def test_training_takes_a_protection_of_a_plugin(tmp_path, monkeypatch):

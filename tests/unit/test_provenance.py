@@ -127,9 +127,9 @@ def digests(scripts: Path, program: str = ENTRIES) -> dict[str, str]:
             "protection/params.py",
             "high: float = 1.5",
             "high: float = 1.25",
-            {"params", "params-adapter", "params-refit"},
+            {"params", "params-adapter", "params-refit", "arf"},
         ),
-        ("protection/catalogue.py", "PaRaMS†", "PaRaMS‡", {"params-refit"}),
+        ("protection/entries.py", "PaRaMS†", "PaRaMS‡", {"params-refit"}),
         ("data/forms.py", 'content / "2750"', 'content / "RGB"', {"eurosat"}),
         ("data/forms.py", "path.suffix.lower()", "path.suffix", {"eurosat", "resisc45"}),
         ("models/families.py", "mlp\\.fc[12]", "mlp\\.fc1", {"convnext"}),
@@ -235,7 +235,7 @@ def test_what_counts_is_what_is_used(scripts, name):
 
 CATALOGUES = {
     "METHODS": "trap2/merging/catalogue.py",
-    "PROTECTIONS": "trap2/protection/catalogue.py",
+    "PROTECTIONS": "trap2/protection/protection.py",
     "FAMILIES": "trap2/models/families.py",
     "READERS": "trap2/data/readers.py",
     "TREATMENTS": "trap2/evaluation/treatments.py",

@@ -55,6 +55,8 @@ rule finetune_protected:
         data=files.prepared("train", "val", "test"),
         # None but for a protection that is trained against other tasks' updates.
         partners=files.partners,
+        # None but for a protection whose training starts from the unprotected update.
+        start=files.start,
     output:
         update_files=update_patterns(
             protections.trained_protections(), "lora", "lambda~{lambda_text}"

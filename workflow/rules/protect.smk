@@ -46,11 +46,12 @@ rule protect_update:
         "../../envs/environment.yaml"
     resources:
         mem_mb=parameters.sized(2000, 16000),
-        runtime=parameters.sized(10, 20),
+        runtime=parameters.protect_minutes,
     params:
         backbone=parameters.backbone(),
         logit_scale=parameters.logit_scale,
         batch_size=parameters.batch_size,
+        options=parameters.protection_options,
         seed=parameters.seed,
         device=configuration.device,
         code=code.protecting("protect_update.py"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trap2.protection.applied import transform_after
 from trap2.protection.catalogue import objective_of
 from trap2.runtime import job
 from trap2.runtime.script import snakemake
@@ -21,4 +22,6 @@ with job.running(snakemake) as log:
         objective=objective_of(key.protection, lambda_, snakemake.params.options),
         log=log,
         partners=updates_by_task(tasks, partners, snakemake.input.model),
+        finish=transform_after(key, snakemake.params.options, snakemake.params.seed),
+        start=next((Path(path).parent for path in snakemake.input.start), None),
     )

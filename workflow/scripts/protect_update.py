@@ -20,6 +20,7 @@ with job.running(snakemake) as log:
         logit_scale=snakemake.params.logit_scale,
         batch_size=snakemake.params.batch_size,
         seed=snakemake.params.seed,
+        options=snakemake.params.options,
         device=devices.device(snakemake.params.device, snakemake.threads),
         log=log,
     )

@@ -160,3 +160,19 @@ def refuse_to_replace(path: Path, what: str) -> None:
         raise files.FileError(
             f"{path.parent} holds {what} already. Give another folder, or delete this one."
         )
+
+
+def check_unprotected(update: Path, task: str) -> None:
+    """Check that an update is a task's unprotected one.
+
+    Raises:
+        FileError: it is of another task, or protected.
+    """
+    record = record_of(update)
+    if record["task"] != task:
+        raise files.FileError(f"{update} is an update of {record['task']}, and --data is {task}")
+    protection = record.get("protection", "unprotected")
+    if protection != "unprotected":
+        raise files.FileError(
+            f"{update} is protected already ({protection}); give the unprotected update"
+        )

@@ -14,6 +14,7 @@ from trap2.cli.options import (
     data_option,
     device_options,
     logit_scale_option,
+    named_options,
     output_folder_option,
     seed_option,
 )
@@ -22,7 +23,7 @@ from trap2.protection.catalogue import PROTECTIONS, post_hoc_protections
 
 def _post_hoc(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     """A name of the catalogue, looked up when the plugins have been loaded."""
-    if PROTECTIONS[name].protect is None:
+    if PROTECTIONS[name].objective is not None:
         known = ", ".join(post_hoc_protections())
         raise click.BadParameter(f"{name} is trained (trap2 train); choose from {known}")
     return name
@@ -40,6 +41,7 @@ def _post_hoc(_context: click.Context, _parameter: click.Parameter, name: str) -
     help=f"{', '.join(post_hoc_protections())}, or a plugin's. Those with -adapter and -refit take "
     "adapters, the others whole checkpoints.",
 )
+@named_options("--defense-option", "An option of the defense, such as beta=2.")
 @output_folder_option("the protected update and its record update.json")
 @batch_size_option
 @logit_scale_option
@@ -50,6 +52,7 @@ def protect(
     data: Path,
     update: Path,
     defense: str,
+    options: dict[str, float | str],
     output: Path,
     batch_size: int,
     logit_scale: float,
@@ -67,23 +70,15 @@ def protect(
         --update results/demo/ViT-demo/lora/digits/unprotected \\
         --defense params-adapter --output mine/digits-params
     """
-    from trap2.cli.inputs import Base, record_of, refuse_to_replace
+    from trap2.cli.inputs import Base, check_unprotected, refuse_to_replace
     from trap2.protection import protect
-    from trap2.runtime import files
     from trap2.updates.key import UpdateKey
     from trap2.updates.stored import release_format
 
     refuse_to_replace(output / "update.json", "an update")
-    record = record_of(update)
     base_model = Base(base)
     task, task_files = base_model.task(data, "val", "test")
-    if record["task"] != task:
-        raise files.FileError(f"{update} is an update of {record['task']}, and --data is {task}")
-    protection = record.get("protection", "unprotected")
-    if protection != "unprotected":
-        raise files.FileError(
-            f"{update} is protected already ({protection}); give the unprotected update"
-        )
+    check_unprotected(update, task)
     protect.protect(
         model=base_model.weights,
         head=base_model.head(task),
@@ -97,4 +92,5 @@ def protect(
         seed=seed,
         device=chosen_device(device, threads),
         log=click.echo,
+        options=options,
     )

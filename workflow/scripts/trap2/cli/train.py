@@ -72,8 +72,8 @@ def _settings(function: Any) -> Any:
     show_default=True,
     metavar="NAME",
     callback=_trained,
-    help="The trained protection whose λ is given: trap2, trap2-layers, trap2-mixed, or a "
-    "plugin's.",
+    help="The trained protection whose λ (MergeGuard: α) is given: "
+    f"{', '.join(trained_protections())}, or a plugin's.",
 )
 @named_options("--protection-option", "An option of another protection than trap2.")
 @click.option(
@@ -83,6 +83,12 @@ def _settings(function: Any) -> Any:
     multiple=True,
     help="Another task's unprotected update, for a protection that is trained against such "
     "(trap2-mixed with other=task).",
+)
+@click.option(
+    "--start",
+    type=FOLDER,
+    help="The task's unprotected update, for a protection whose training starts from it "
+    "(mergeguard).",
 )
 @click.option(
     "--release-format",
@@ -103,6 +109,7 @@ def train(
     protection: str,
     options: dict[str, float | str],
     partners: tuple[Path, ...],
+    start: Path | None,
     release_format: str,
     logit_scale: float,
     seed: int,
@@ -122,7 +129,8 @@ def train(
         --lambda 0.05 --learning-rate 0.006 --steps 750 --batch-size 16 \\
         --warmup-steps 20 --evaluate-every 750 --output mine/digits-trap2
     """
-    from trap2.cli.inputs import Base, refuse_to_replace
+    from trap2.cli.inputs import Base, check_unprotected, refuse_to_replace
+    from trap2.protection.applied import transform_after
     from trap2.protection.catalogue import objective_of
     from trap2.training.finetune import finetune
     from trap2.updates.key import UpdateKey
@@ -141,23 +149,24 @@ def train(
     if bool(partners) != asks:
         what = "needs at least one" if asks else "is not trained against other updates"
         raise click.UsageError(f"--partner: {protection} with these options {what}")
+    if (start is not None) != (lambda_ is not None and PROTECTIONS[protection].needs_unprotected):
+        what = "fresh" if start else "from the task's unprotected update; give its folder"
+        raise click.UsageError(f"--start: the training of this update starts {what}")
     if release_format == "full" and adapter:
         raise click.UsageError(f"{_flags(adapter)}: a whole checkpoint has no adapter")
     base_model = Base(base)
     task, task_files = base_model.task(data, "train", "val", "test")
+    if start is not None:
+        check_unprotected(start, task)
+    name = "unprotected" if lambda_ is None else protection
+    key = UpdateKey(None, base_model.name, release_format, task, name)
     form: TrainingParams = {"optimisation": _given(OPTIMISATION, settings)}
     finetune(
         model=base_model.weights,
         head=base_model.head(task),
         data=task_files,
         folder=output,
-        key=UpdateKey(
-            None,
-            base_model.name,
-            release_format,
-            task,
-            "unprotected" if lambda_ is None else protection,
-        ),
+        key=key,
         backbone=base_model.backbone,
         training=form | ({"adapter": adapter} if release_format == "lora" else {}),
         objective=None
@@ -168,6 +177,8 @@ def train(
         device=chosen_device(device, threads),
         log=click.echo,
         partners={str(folder): load_update(folder, base_model.weights) for folder in partners},
+        finish=None if lambda_ is None else transform_after(key, options, seed),
+        start=start,
     )
 
 

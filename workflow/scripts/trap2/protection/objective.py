@@ -53,10 +53,15 @@ class Surroundings:
         layers: the update as it is when called, by weight name; detached.
         partners: the other tasks' unprotected updates by task, on the update's device; only for
             protections whose entry asks for them.
+        parameters: the trainable tensors by name, those that the optimiser changes: all weights W,
+            or an adapter's factors.
+        base: W0 by the same names, for a whole checkpoint; an adapter's factors have none.
     """
 
     layers: Callable[[], Mapping[str, LayerUpdate]]
     partners: Mapping[str, Update] = field(default_factory=dict)
+    parameters: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    base: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

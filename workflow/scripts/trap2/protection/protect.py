@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +15,10 @@ from trap2.models.clip.architectures import BackboneParams
 from trap2.models.clip.classifier import open_classifier
 from trap2.models.clip.tower import load_tower
 from trap2.models.scoring import score_record
+from trap2.protection.applied import Weights, accuracy_with, added
 from trap2.protection.catalogue import PROTECTIONS
 from trap2.protection.post_hoc import parameters, protect_adapter, protect_checkpoint
+from trap2.protection.protection import Accuracy
 from trap2.protection.transforms import attention_heads
 from trap2.runtime import files
 from trap2.runtime.versions import versions
@@ -24,6 +28,9 @@ from trap2.updates.key import UpdateKey
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base
 from trap2.updates.trainable import FullUpdate
 from trap2.updates.weights import read_weights
+
+Measure = Callable[[Weights], Accuracy]
+"""From fine-tuned weights to their accuracy with some of them replaced."""
 
 
 def protect(
@@ -40,6 +47,7 @@ def protect(
     seed: int,
     device: torch.device,
     log: Callable[[str], None],
+    options: Mapping[str, object] | None = None,
 ) -> None:
     """Protect an unprotected update; write its files and ``update.json`` into ``folder``.
 
@@ -56,15 +64,14 @@ def protect(
         seed: the configuration's seed.
         device: where to score; the protection itself is computed on the CPU in float64.
         log: receives progress.
+        options: the protection's; the others are at their defaults.
 
     Raises:
+        CatalogueError: an unknown option, or a value out of its range.
         NotApplicable: the backbone has no attention, or the defense takes other updates.
         UpdateError: the update does not fit the base, or its record says that it is another's.
     """
     check_base(source, model)
-    base = load_tower(model, backbone, torch.device("cpu"))
-    write = _write_adapter if key.release_format == "lora" else _write_checkpoint
-    module = write(base, source, folder, key.protection, seed, key.task).to(device)
     splits: tuple[SplitName, ...] = ("val", "test")
     classifier = open_classifier(
         head,
@@ -75,6 +82,15 @@ def protect(
         batch_size=batch_size,
         device=device,
     )
+    found: dict[str, Any] = {}
+    base = load_tower(model, backbone, torch.device("cpu"))
+    write = _write_adapter if key.release_format == "lora" else _write_checkpoint
+    common = {"seed": seed, "task": key.task, "options": options, "found": found}
+    measure = None
+    if PROTECTIONS[key.protection].needs == "labels":
+        tower = load_tower(model, backbone, device)
+        measure = partial(accuracy_with, tower, task=classifier)
+    module = write(base, source, folder, key.protection, measure, common).to(device)
     scores = {}
     for split in splits:
         scores[split] = classifier.score(module, split)
@@ -86,7 +102,8 @@ def protect(
         "title": protection.title,
         "paper": protection.paper,
         "seed": seed,
-        "parameters": parameters(protection.name),
+        "parameters": parameters(protection.name, options),
+        **({"found": found} if found else {}),
         "unprotected": files.read_json(source / "update.json"),
         "logit_scale": logit_scale,
         "device": device.type,
@@ -98,24 +115,37 @@ def protect(
 
 
 def _write_adapter(
-    base: nn.Module, source: Path, folder: Path, protection: str, seed: int, task: str
+    base: nn.Module,
+    source: Path,
+    folder: Path,
+    protection: str,
+    measure: Measure | None,
+    common: dict[str, Any],
 ) -> nn.Module:
     from peft import PeftModel
 
     adapter = {layer: LowRank(b, a) for layer, (b, a) in read_adapter(source).items()}
+    origin = base.state_dict()
+    accuracy = None if measure is None else measure(added(origin, adapter))
     protected = protect_adapter(
-        protection, adapter, base.state_dict(), attention_heads(base), seed=seed, task=task
+        protection, adapter, origin, attention_heads(base), accuracy=accuracy, **common
     )
     write_adapter(folder, {layer: (delta.B, delta.A) for layer, delta in protected.items()})
     return PeftModel.from_pretrained(base, str(folder)).eval()
 
 
 def _write_checkpoint(
-    base: nn.Module, source: Path, folder: Path, protection: str, seed: int, task: str
+    base: nn.Module,
+    source: Path,
+    folder: Path,
+    protection: str,
+    measure: Measure | None,
+    common: dict[str, Any],
 ) -> nn.Module:
     weights = read_weights(source / CHECKPOINT_FILE)
+    accuracy = None if measure is None else measure(weights)
     protected = protect_checkpoint(
-        protection, weights, base.state_dict(), attention_heads(base), seed=seed, task=task
+        protection, weights, base.state_dict(), attention_heads(base), accuracy=accuracy, **common
     )
     update = FullUpdate(base)
     update.load_state(protected)

@@ -21,7 +21,7 @@ from trap2.models.clip.architectures import (
     shipped,
 )
 from trap2.models.families import family_of
-from trap2.protection.catalogue import PROTECTIONS, not_applicable, trained_protections
+from trap2.protection.catalogue import PROTECTIONS, not_applicable
 from trap2.protection.settings import range_problem
 from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
@@ -282,15 +282,15 @@ def _protection_problems(suite: Suite) -> Iterator[str]:
 
 
 def _protection_option_problems(suite: Suite) -> Iterator[str]:
-    """Options are those of a trained protection of the suite; TRAP²'s have a place of their own."""
+    """Options are those of a protection of the suite; TRAP²'s have a place of their own."""
     named = dict.fromkeys((*suite.protections, *(threats_of(suite).protections or ())))
-    trained = [name for name in named if name in trained_protections()]
+    known = [name for name in named if name in PROTECTIONS and PROTECTIONS[name].options]
     for name, options in suite.protection_options.items():
         if name == "trap2":
             yield "protection_options.trap2 is set; TRAP²'s options stand under trap2. Move them"
-        elif name not in trained:
-            what = "a trained protection of this suite"
-            yield choice("protection_options", name, trained, what)
+        elif name not in known:
+            what = "a protection of this suite that has options"
+            yield choice("protection_options", name, known, what)
         else:
             try:
                 PROTECTIONS[name].check_options(options)

@@ -12,32 +12,30 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from trap2.models.families import family_of
-from trap2.protection.catalogue import (
-    not_applicable,
-    post_hoc_protections,
-    trained_protections,
-)
+from trap2.protection.catalogue import PROTECTIONS, post_hoc_protections, trained_protections
 from trap2.runtime.files import FileError
 from trap2.runtime.provenance import REPRODUCED
 from trap2.suites import ablations, artifacts, bundle, paper
 from trap2.suites.settings import Config, Suite
-from trap2.suites.suite import lambdas_of, merged_protections_of, partners_of, protections_of
+from trap2.suites.suite import (
+    excluded,
+    lambdas_of,
+    merged_protections_of,
+    partners_of,
+    protections_of,
+)
 
 Suites = Callable[[str], Suite]
 """The checked settings of a suite, by its name; ``demo@2`` has the demo's."""
 
-
 ROOTS = {"train": "results", "released": REPRODUCED}
 """The folder of a run's results, by where its checkpoints come from."""
-
 
 UPDATE_FILES = {
     "lora": ["adapter_model.safetensors", "adapter_config.json", "update.json"],
     "full": ["model.safetensors", "update.json"],
 }
 """The files of an update by release format, its record last."""
-
 
 PUBLISHED = [f"config/published/table{number}.csv" for number in paper.TABLES]
 """The paper's own numbers."""
@@ -155,11 +153,15 @@ class Files:
 
     def to_protect(self, w: Wildcards) -> list[str]:
         """The unprotected update's files; a backbone that it cannot act on ends the run."""
-        architecture = self.suites(w.suite).backbones[w.backbone].architecture
-        reason = not_applicable(w.protection, w.release_format, family_of(architecture))
+        reason = excluded(self.suites(w.suite), w.protection, w.release_format, w.backbone)
         if reason is not None:
             sys.exit(f"not applicable to {w.backbone}: {reason}")
         return self.update(w, w.task, "unprotected")
+
+    def start(self, w: Wildcards) -> list[str]:
+        """The unprotected update that a training starts from, where the protection wants one."""
+        unprotected = self.to_protect(w)
+        return unprotected if PROTECTIONS[w.protection].needs_unprotected else []
 
     def partners(self, w: Wildcards) -> list[str]:
         """The other tasks' unprotected updates, where a protection is trained against them."""
@@ -170,7 +172,7 @@ class Files:
         """A task's updates with a trained protection, one for each λ of its grid: their files."""
         return [
             file
-            for text in lambdas_of(self.suites(w.suite), w.release_format, w.task)
+            for text in lambdas_of(self.suites(w.suite), w.release_format, w.task, w.protection)
             for file in self.update(w, w.task, f"{w.protection}/lambda~{text}")
         ]
 
@@ -367,7 +369,8 @@ class Files:
                 f"{self.root}/{suite}/{backbone}/{release_format}/{task}/{protection}/update.json"
             )
             for backbone in self.backbones(suite, release_format)
-            for protection in protections or protections_of(settings, release_format, backbone)
+            for protection in protections_of(settings, release_format, backbone)
+            if protections is None or protection in protections
             for task in settings.tasks
         ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from trap2.data.readers import READERS, Reader
 from trap2.models.families import family_of
+from trap2.protection.catalogue import PROTECTIONS
 from trap2.protection.settings import Trap2Settings
 from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.settings import plain
@@ -112,6 +113,11 @@ class Parameters:
 
         return of
 
+    def protect_minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        """Minutes of a post-hoc protection; many for one that measures every tensor."""
+        measuring = PROTECTIONS[wildcards.protection].needs == "labels"
+        return self.sized(10, 480 if measuring else 20)(wildcards, attempt)
+
     def training(self, w: Wildcards) -> Leaf:
         """How an update is trained, without the λ grid: a changed grid reruns no other training."""
         settings = plain(self.suites(w.suite).release_formats[w.release_format])
@@ -122,7 +128,7 @@ class Parameters:
         return _objective(self.suites(w.suite).trap2)
 
     def protection_options(self, w: Wildcards) -> Leaf:
-        """The options of a job's trained protection."""
+        """The options of a job's protection."""
         if w.protection == "trap2":
             return self.objective(w)
         return _leaf(self.suites(w.suite).protection_options.get(w.protection, {}))

@@ -271,12 +271,13 @@ class Suite:
         "Protections to compare with the unprotected update: trap2, its variants that know attacks "
         "(trap2-layers, trap2-mixed), and post-hoc defenses, of adapters (params-adapter, "
         "params-refit, mergelock-adapter, mergelock-refit) and of whole checkpoints (params, "
-        "mergelock), which are left out where a release or a backbone without attention has no use "
-        "for them.",
+        "mergelock, mergeguard-stage2, mergebarrier-attention); trained too are mergeguard-stage1, "
+        "of adapters mergeguard-refit and of whole checkpoints mergeguard and arf. They are left "
+        "out where a release or a backbone without attention has no use for them.",
         ("trap2",),
     )
     protection_options: Mapping[str, Mapping[str, Any]] = setting(
-        "Options of trained protections other than TRAP², by protection; docs/extending.md.", {}
+        "Options of protections other than TRAP², by protection; docs/extending.md.", {}
     )
     ablations: Ablations = setting(
         "Sweeps of one setting at a time, trained on the figures' backbone on request.", Ablations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trap2.models.families import family_of
-from trap2.protection.catalogue import needs_partners, not_applicable
+from trap2.protection.catalogue import needs_partners, not_applicable, strength_of
 from trap2.suites.settings import Suite
 
 
@@ -12,8 +12,13 @@ def lambda_text(value: float) -> str:
     return repr(float(value))
 
 
-def lambdas_of(suite: Suite, release_format: str, task: str) -> list[str]:
-    """The λ grid of one task, as path texts."""
+def lambdas_of(
+    suite: Suite, release_format: str, task: str, protection: str = "trap2"
+) -> list[str]:
+    """The λ grid of one task and trained protection, as path texts."""
+    own = strength_of(protection, suite.protection_options.get(protection, {}))
+    if own is not None:
+        return [lambda_text(own)]
     settings = suite.release_formats[release_format]
     grid = settings.task_lambdas.get(task, settings.lambdas)
     return [lambda_text(value) for value in grid]
@@ -25,18 +30,23 @@ def partners_of(suite: Suite, protection: str, task: str) -> list[str]:
     return [name for name in suite.tasks if name != task and needs_partners(protection, options)]
 
 
+def excluded(suite: Suite, protection: str, release_format: str, backbone: str) -> str | None:
+    """Why a protection does not apply to a suite's updates on one backbone; None where it does."""
+    family = family_of(suite.backbones[backbone].architecture)
+    return not_applicable(protection, release_format, family)
+
+
 def protections_of(suite: Suite, release_format: str, backbone: str) -> list[str]:
     """What a suite compares on one backbone in one release format, the unprotected update first.
 
     A post-hoc defense that does not apply there is left out, as the paper's tables do.
     """
-    family = family_of(suite.backbones[backbone].architecture)
     return [
         "unprotected",
         *(
             name
             for name in suite.protections
-            if not_applicable(name, release_format, family) is None
+            if excluded(suite, name, release_format, backbone) is None
         ),
     ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from torch import nn
 
 from trap2.data.prepared import SPLITS, notes
 from trap2.models.clip.architectures import BackboneParams
@@ -16,6 +17,7 @@ from trap2.models.clip.tower import load_tower
 from trap2.models.layers import lora_targets
 from trap2.models.recompute import recompute_blocks
 from trap2.models.scoring import score_record
+from trap2.models.task import Task
 from trap2.protection.objective import Objective
 from trap2.runtime import device as devices
 from trap2.runtime import files
@@ -24,14 +26,19 @@ from trap2.runtime.seeding import seed_of
 from trap2.runtime.versions import versions
 from trap2.training.settings import Optimisation, TrainingParams
 from trap2.training.trainer import Trainer
-from trap2.updates.delta import Update, to_device
+from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
+from trap2.updates.delta import Update, UpdateError, to_device
 from trap2.updates.key import UpdateKey
 from trap2.updates.records import Number
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.stored import BASE_KEY, base_sha256
+from trap2.updates.stored import BASE_KEY, base_sha256, check_base
 from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
 
 CHECKPOINT_SECONDS = 300.0
+
+Finish = Callable[[TrainableUpdate, nn.Module, Task], dict[str, Any]]
+"""From what was trained, changed in place, a tower of W0 of its own and the task to what stands in
+the record; :func:`trap2.protection.applied.transform_after` makes one."""
 
 
 class WorkflowArguments(TypedDict):
@@ -80,6 +87,8 @@ def finetune(
     log: Callable[[str], None],
     facts: Mapping[str, str] | None = None,
     partners: Mapping[str, Update] | None = None,
+    finish: Finish | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train an update and write its files and ``update.json`` into ``folder``.
 
@@ -99,11 +108,15 @@ def finetune(
         facts: what else the record is to say, such as an ablation's setting and value.
         partners: other tasks' unprotected updates by task, for an objective trained against them;
             they are held in memory, on the device.
+        finish: transforms what was trained before it is scored, for a protection that does.
+        start: the folder of the unprotected update that training starts from; a fresh one if None.
 
     Raises:
-        Trap2Error: a protection is to be trained with DoRA on a backbone with ``recompute``.
+        UpdateError: the update to start from is of another base or form.
+        Trap2Error: a protection is to be trained with DoRA on a backbone with ``recompute``, or
+            transformed afterwards.
     """
-    _check_recompute(backbone, key.release_format, training, objective)
+    _check_dora(backbone, key.release_format, training, objective, finish)
     settings = Optimisation(**training["optimisation"])
     task = open_classifier(
         head,
@@ -116,6 +129,7 @@ def finetune(
     )
     seed_of_update = seed_of(seed, key.run)
     update = _attach(model, backbone, key.release_format, training, seed_of_update, device)
+    started = None if start is None else _start(update, start, model)
     trainer = Trainer(
         update,
         task,
@@ -125,9 +139,13 @@ def finetune(
         run=key.run,
         log=log,
         partners={name: to_device(other, device) for name, other in (partners or {}).items()},
+        start=started,
     )
     checkpoint = folder / ".resume.safetensors"
     progress = trainer.fit(checkpoint, CHECKPOINT_SECONDS)
+    found: dict[str, Any] = {} if started is None else {"start_sha256": started}
+    if finish is not None:
+        found["transformed"] = finish(update, load_tower(model, backbone, device), task)
     update.save(folder)
     tested = trainer.score("test")
     record = {
@@ -138,6 +156,7 @@ def finetune(
         "optimisation": asdict(settings),
         "adapter": _adapter_record(key.release_format, training),
         "objective": None if trainer.objective is None else trainer.objective.record(),
+        **found,
         "logit_scale": logit_scale,
         "best_step": progress.best_step,
         "steps": progress.step,
@@ -155,14 +174,23 @@ def finetune(
     log(f"test accuracy {tested.accuracy:.2f} %")
 
 
-def _check_recompute(
+def _check_dora(
     backbone: BackboneParams,
     release_format: str,
     training: TrainingParams,
     objective: Objective | None,
+    finish: Finish | None,
 ) -> None:
-    """DoRA is scaled by hooks on the layers' outputs, which are gone when a block runs again."""
+    """DoRA is scaled by hooks on the layers' outputs, which are gone when a block runs again.
+
+    Nor is its ΔW of low rank, which a transform of adapters takes.
+    """
     dora = release_format == "lora" and AdapterSettings(**training.get("adapter", {})).dora
+    if dora and finish is not None:
+        raise Trap2Error(
+            "a DoRA adapter cannot be transformed after its training: its ΔW is no product B·A. "
+            "Set the adapter's kind to LoRA or rsLoRA, or choose a protection without transform"
+        )
     if dora and backbone.get("recompute", False) and objective is not None:
         raise Trap2Error(
             "a protected DoRA adapter cannot be trained on a backbone with recompute = true: the "
@@ -188,6 +216,21 @@ def _attach(
     update = LoraUpdate(model, lora_targets(model), settings, seed)
     update.module.to(device)
     return update
+
+
+def _start(update: TrainableUpdate, folder: Path, model: str) -> str:
+    """Set an update to the one in a folder; returns the SHA-256 of that one's tensors."""
+    check_base(folder, model)
+    path = folder / (CHECKPOINT_FILE if isinstance(update, FullUpdate) else ADAPTER_FILES[0])
+    state, given = update.state(), files.read_tensors(path)
+    shapes = ({name: tuple(t.shape) for name, t in each.items()} for each in (state, given))
+    if next(shapes) != next(shapes):
+        raise UpdateError(
+            f"{path}: training cannot start from this update: its tensors have other names or "
+            "shapes than those to be trained. Give one of the same base, rank and kind of adapter"
+        )
+    update.load_state(given)
+    return files.tensors_sha256(path)
 
 
 def _adapter_record(release_format: str, training: TrainingParams) -> dict[str, Number] | None:

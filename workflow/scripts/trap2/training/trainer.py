@@ -85,6 +85,7 @@ class Trainer:
         run: str,
         log: Callable[[str], None] = print,
         partners: Mapping[str, Update] | None = None,
+        start: str | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -98,12 +99,14 @@ class Trainer:
             log: receives a line of progress every few seconds.
             partners: other tasks' unprotected updates on the same device, for an objective that
                 is trained against them.
+            start: the SHA-256 of what the update was set to before, where it is not a fresh one.
         """
         self.update, self.task, self.settings = update, task, settings
         if isinstance(objective, SituatedObjective):
-            objective = objective.within(Surroundings(update.layers, partners or {}))
+            named, origin = update.named_parameters(), update.origin()
+            objective = objective.within(Surroundings(update.layers, partners or {}, named, origin))
         self.objective = objective
-        self.seed, self.run, self.log = seed, run, log
+        self.seed, self.run, self.log, self.start = seed, run, log, start
         self.device = update.parameters()[0].device
         self.progress = Progress()
         self.optimiser = torch.optim.AdamW(
@@ -223,7 +226,9 @@ class Trainer:
 
     def _identity(self) -> str:
         objective = None if self.objective is None else self.objective.record()
-        return json.dumps([self.seed, self.run, asdict(self.settings), objective], sort_keys=True)
+        identity = [self.seed, self.run, asdict(self.settings), objective]
+        started = [] if self.start is None else [self.start]
+        return json.dumps(identity + started, sort_keys=True)
 
     def _resume(self, path: Path) -> None:
         try:

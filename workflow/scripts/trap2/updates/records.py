@@ -6,7 +6,7 @@ checks it before it takes it for one of these.
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from trap2.runtime.catalogue import Options as Options
 
@@ -70,7 +70,9 @@ class ValidationRecord(TypedDict):
 class TrainedRecord(UpdateRecord):
     """The record of an update that was trained; ``setting`` and ``value`` are an ablation's.
 
-    ``objective`` has the trained protection's ``name`` and settings, its λ under ``lambda``.
+    ``objective`` has the trained protection's ``name`` and settings, its λ under ``lambda``;
+    ``start_sha256`` is of the unprotected update's tensors where training started from them;
+    ``transformed`` has the options of the transform of what was trained, and what it found.
     """
 
     optimisation: dict[str, Number]
@@ -80,6 +82,8 @@ class TrainedRecord(UpdateRecord):
     steps: int
     history: list[ValidationRecord]
     seconds: float
+    start_sha256: NotRequired[str]
+    transformed: NotRequired[dict[str, Any]]
     setting: NotRequired[str]
     value: NotRequired[str]
 
@@ -90,6 +94,7 @@ class ProtectedRecord(UpdateRecord):
     title: str
     paper: str
     parameters: dict[str, Number | str]
+    found: NotRequired[dict[str, Any]]
     unprotected: UpdateRecord
 
 

@@ -71,6 +71,12 @@ class TrainableUpdate(Protocol):
     def parameters(self) -> list[nn.Parameter]:
         """The tensors to optimise."""
 
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """The same tensors by their names in the module."""
+
+    def origin(self) -> dict[str, torch.Tensor]:
+        """W0 by those names, for all the weights; empty for an adapter, whose factors have none."""
+
     def at(self, where: Where) -> Model:
         """The model at the weights W0 + s·ΔW (Eq. 5) or at a point, from inputs to output.
 
@@ -123,6 +129,12 @@ class LoraUpdate:
 
     def parameters(self) -> list[nn.Parameter]:
         return self._parameters
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+
+    def origin(self) -> dict[str, torch.Tensor]:
+        return {}
 
     def _scaled(self, scales: list[float]) -> AbstractContextManager[None]:
         return self._outputs_moved(scales) if self.config.use_dora else self._factors_scaled(scales)
@@ -222,6 +234,24 @@ class LoraUpdate:
 
         set_peft_model_state_dict(self.module, dict(state))
 
+    def set_factors(self, factors: Mapping[str, LowRank]) -> None:
+        """Set ΔW to a low-rank update of the same layers, shapes and ranks.
+
+        Raises:
+            UpdateError: the update is DoRA, or the factors are of other layers or shapes.
+        """
+        if self.config.use_dora or factors.keys() != set(self._names):
+            raise UpdateError("factors of exactly the adapter's layers are needed, and no DoRA")
+        for name, layer in zip(self._names, self._layers, strict=True):
+            pairs = (
+                (layer.lora_B["default"].weight, factors[name].B / layer.scaling["default"]),
+                (layer.lora_A["default"].weight, factors[name].A),
+            )
+            for weight, value in pairs:
+                if weight.shape != value.shape:
+                    raise UpdateError(f"layer {name}: {tuple(value.shape)} is no factor's shape")
+                weight.data.copy_(value)
+
     def save(self, folder: str | Path) -> None:
         """Write a PEFT adapter: ``adapter_model.safetensors`` and ``adapter_config.json``."""
         _write_adapter(folder, self.state(), self.config)
@@ -239,6 +269,12 @@ class FullUpdate:
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.module.parameters())
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.module.named_parameters())
+
+    def origin(self) -> dict[str, torch.Tensor]:
+        return dict(self._base)
 
     def at(self, where: Where) -> Model:
         if where == 1.0:
