@@ -13,6 +13,7 @@ from trap2.suites.codes import Codes
 from trap2.suites.files import PUBLISHED, UPDATE_FILES, Files, update_patterns
 from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
+from trap2.suites.sibling_files import SiblingFiles
 from trap2.suites.threat_files import ThreatFiles
 
 code_digest.lend_to_jobs()
@@ -61,6 +62,7 @@ if RELEASED:
 
 files = Files(suite_of, configuration, ancient)
 threat_files = ThreatFiles(files)
+sibling_files = SiblingFiles(files)
 results = Results(files)
 code = Codes(ROOT / "workflow" / "scripts", suite_of, configuration)
 parameters = Parameters(suite_of, configuration, catalogue.load_rows(configuration.catalogue))

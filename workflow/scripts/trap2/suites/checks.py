@@ -27,6 +27,7 @@ from trap2.runtime.catalogue import CatalogueError
 from trap2.runtime.messages import choice, message
 from trap2.runtime.schema import ConfigurationError
 from trap2.suites.settings import Config, Suite
+from trap2.suites.siblings import sibling_problems, siblings_of
 from trap2.suites.threats import threat_problems, threats_of
 from trap2.training.settings import Optimisation
 
@@ -114,6 +115,7 @@ def _suite_problems(suite: Suite, catalogue: str | Path | None) -> Iterator[str]
         yield problem
     yield from _ablation_problems(suite)
     yield from threat_problems(suite)
+    yield from sibling_problems(suite)
     figures = suite.figures
     if figures.task not in suite.tasks:
         yield choice("figures.task", figures.task, list(suite.tasks), "a task of this suite")
@@ -283,7 +285,8 @@ def _protection_problems(suite: Suite) -> Iterator[str]:
 
 def _protection_option_problems(suite: Suite) -> Iterator[str]:
     """Options are those of a protection of the suite; TRAP²'s have a place of their own."""
-    named = dict.fromkeys((*suite.protections, *(threats_of(suite).protections or ())))
+    threats, siblings = threats_of(suite).protections or (), siblings_of(suite).protections
+    named = dict.fromkeys((*suite.protections, *threats, *siblings))
     known = [name for name in named if name in PROTECTIONS and PROTECTIONS[name].options]
     for name, options in suite.protection_options.items():
         if name == "trap2":

@@ -9,6 +9,7 @@ from typing import Any
 from trap2.merging.settings import Search
 from trap2.protection.settings import WEIGHTINGS, Trap2Settings
 from trap2.runtime.settings import setting
+from trap2.suites.sibling_settings import Siblings
 from trap2.training.settings import Optimisation
 from trap2.updates.settings import AdapterSettings
 
@@ -284,6 +285,9 @@ class Suite:
     )
     threats: Threats | None = setting(
         "Who merges a protected update anyway, on request: attacks on every protection.", None
+    )
+    siblings: Siblings | None = setting(
+        "The protocols of the papers of Merge-Lock and of MergeGuard, on request.", None
     )
 
     def backbones_in(self, release_format: str) -> tuple[str, ...]:
