@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -192,10 +192,14 @@ class Valley(Stage):
         return found
 
 
+def valley() -> Stage:
+    plain = tiny_stage()
+    return Valley(plain.model, plain.tasks, plain.updates, "b", plain.search, plain.references)
+
+
 @pytest.mark.parametrize("name", ["per-task", "per-layer", "per-layer-cma"])
 def test_a_search_finds_the_basin_where_the_protected_update_works(name: str) -> None:
-    plain = tiny_stage()
-    stage = Valley(plain.model, plain.tasks, plain.updates, "b", plain.search, plain.references)
+    stage = valley()
     merge = run(stage, name, evaluations=400)
     accuracies = stage.accuracies_at([merge.delta], [merge.scale])
     assert stage.goal(accuracies, "acquire") > 80
@@ -218,12 +222,36 @@ def test_a_search_climbs_although_the_others_lack_a_little() -> None:
     kept = dict.fromkeys(TASKS, 100.0)
     few, more = ({**kept, "a": 0.0, "c": 0.0, "b": b} for b in (20.0, 60.0))
     answers = iter([few, more, kept])
-    stage.accuracies_at = lambda *_arguments, **_named: next(answers)
+    stage.accuracies_if = lambda *_arguments, **_named: next(answers)
     stage.goal = lambda a, _kind: a["b"] if a["a"] else -95.0
     worth = Worth(stage, [], "acquire")
     values = [worth((float(k),)) for k in range(3)]
     assert values[0] < values[1] < values[2]
     assert worth.best == (2.0,)
+
+
+@pytest.mark.parametrize(
+    "name", ["one", "left-out", "two", "two-acquire", "pinned", "wide", "per-task", "per-layer"]
+)
+@pytest.mark.parametrize("make", [tiny_stage, valley], ids=["tiny", "valley"])
+def test_what_cannot_be_the_best_is_not_scored_on_and_nothing_else_changes(
+    name: str, make: Callable[[], Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"evaluations": 60} if name.startswith("per-") else {}
+    stage = make()
+    merge = run(stage, name, **options)
+    fewer = stage.spent().forward
+
+    def whole(self: Stage, _worthwhile: object, *arguments: Any) -> dict[str, float]:
+        return self.accuracies_at(*arguments)
+
+    monkeypatch.setattr(Stage, "accuracies_if", whole)
+    plain = make()
+    again = run(plain, name, **options)
+    assert merge.found == again.found
+    assert merge.scale == again.scale
+    assert all(torch.equal(merge.delta[layer], again.delta[layer]) for layer in again.delta)
+    assert fewer <= plain.spent().forward
 
 
 def test_left_out_is_the_others_alone() -> None:

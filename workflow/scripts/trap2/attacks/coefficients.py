@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -113,7 +114,7 @@ def per_task(stage: Stage, options: Options) -> Iterator[Merge]:
 
 def per_layer(stage: Stage, options: Options) -> Iterator[Merge]:
     """One coefficient a task and layer, by coordinate descent; a layer is a block (ours)."""
-    yield _by_layer(stage, options, _descend(options))
+    yield _by_layer(stage, options, _descend(options), ranked=False)
 
 
 def per_layer_cma(stage: Stage, options: Options) -> Iterator[Merge]:
@@ -125,7 +126,7 @@ def per_layer_cma(stage: Stage, options: Options) -> Iterator[Merge]:
             asked, options["step"], low=options["low"], high=options["high"], generator=generator
         )
 
-    yield _by_layer(stage, options, search)
+    yield _by_layer(stage, options, search, ranked=True)
 
 
 def norms_equalised(stage: Stage, _options: Options) -> Iterator[Merge]:
@@ -181,17 +182,45 @@ class Worth:
         stage: where.
         deltas: what each coefficient multiplies.
         goal: the stage's.
+        ranked: whether the search compares all merges, and not each with the best one alone. If
+            not, what cannot be the best any more is worth an upper bound, and is not scored on.
     """
 
-    def __init__(self, stage: Stage, deltas: Sequence[Delta], goal: Goal) -> None:
+    def __init__(
+        self, stage: Stage, deltas: Sequence[Delta], goal: Goal, *, ranked: bool = False
+    ) -> None:
         self.stage, self.deltas, self.goal = stage, deltas, goal
         self.values: dict[tuple[float, ...], float] = {}
+        # The others first: what they lack tells the most.
+        self._order = [*stage.others, stage.protected]
+        self._ranked, self._beat = ranked, -math.inf
+
+    def restart(self) -> None:
+        """Let another search begin, which compares with none of the merges before."""
+        self._beat = -math.inf
 
     def __call__(self, coefficients: Sequence[float]) -> float:
         """The graded worth at coefficients."""
-        accuracies = self.stage.accuracies_at(self.deltas, coefficients)
-        value = self.stage.goal(accuracies, self.goal)
-        self.values[tuple(coefficients)] = value
+        best = max(self.values.values(), default=-math.inf)
+
+        def worthwhile(accuracies: Mapping[str, float]) -> bool:
+            return (
+                self._ranked
+                or self._graded(accuracies) >= self._beat
+                or self._value(accuracies) >= best
+            )
+
+        accuracies = self.stage.accuracies_if(worthwhile, self.deltas, coefficients, self._order)
+        graded = self._graded(accuracies)
+        self._beat = max(self._beat, graded)
+        self.values[tuple(coefficients)] = self._value(accuracies)
+        return graded
+
+    def _value(self, accuracies: Mapping[str, float]) -> float:
+        return self.stage.goal(accuracies, self.goal)
+
+    def _graded(self, accuracies: Mapping[str, float]) -> float:
+        value = self._value(accuracies)
         if self.goal == "mean":
             return value
         return accuracies[self.stage.protected] + PENALTY * min(0.0, value)
@@ -217,7 +246,9 @@ def _protected_first(stage: Stage) -> list[str]:
     return [stage.protected, *stage.others]
 
 
-def _by_layer(stage: Stage, options: Options, search: Callable[[Asked], object]) -> Merge:
+def _by_layer(
+    stage: Stage, options: Options, search: Callable[[Asked], object], *, ranked: bool
+) -> Merge:
     """A coefficient for every task and layer."""
     parts: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
     for task in _protected_first(stage):
@@ -225,7 +256,7 @@ def _by_layer(stage: Stage, options: Options, search: Callable[[Asked], object])
         for weight, delta in dense_layers(stage.updates[task]):
             parts.setdefault((task, layers[weight]), {})[weight] = delta
     deltas, owners = list(parts.values()), [task for task, _ in parts]
-    worth = _search(stage, deltas, owners, options, search)
+    worth = _search(stage, deltas, owners, options, search, ranked=ranked)
     found: dict[str, dict[str, float]] = {}
     for (task, layer), coefficient in zip(parts, worth.best, strict=True):
         found.setdefault(task, {})[layer] = coefficient
@@ -238,6 +269,8 @@ def _search(
     owners: Sequence[str],
     options: Options,
     search: Callable[[Asked], object],
+    *,
+    ranked: bool = False,
 ) -> Worth:
     """Search from two starts, each with half the evaluations.
 
@@ -246,9 +279,10 @@ def _search(
     valley, which no search crosses.
     """
     s = stage.left_out()[0].scale
-    worth = Worth(stage, deltas, options["goal"])
+    worth = Worth(stage, deltas, options["goal"], ranked=ranked)
     half = options["evaluations"] // 2
     for starts in (((0.0, s), (s, s)), ((NOMINAL, 0.0), (NOMINAL, s))):
+        worth.restart()
         asked = Asked(worth, half)
         for mine, others in starts:
             point = [mine if owner == stage.protected else others for owner in owners]

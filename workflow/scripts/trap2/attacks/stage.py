@@ -174,6 +174,34 @@ class Stage:
         with _Applied(self.model, self.base, deltas, coefficients) as finite:
             return {task: self._validated(task) if finite else 0.0 for task in tasks or self.tasks}
 
+    def accuracies_if(
+        self,
+        worthwhile: Callable[[Mapping[str, float]], bool],
+        deltas: Sequence[Delta],
+        coefficients: Sequence[float],
+        tasks: Sequence[str],
+    ) -> dict[str, float]:
+        """:meth:`accuracies_at`, one task after another, until a merge cannot be worthwhile.
+
+        What is not worthwhile costs only the tasks that show it.
+
+        Args:
+            worthwhile: of accuracies that are known or, of tasks not yet scored, 100; if it is
+                false of some, it must be of all that are lower.
+            deltas: as in :meth:`accuracies_at`.
+            coefficients: as in :meth:`accuracies_at`.
+            tasks: in the order in which they are scored.
+
+        Returns:
+            Accuracies; those of tasks that were not scored any more are 100.
+        """
+        found = dict.fromkeys(tasks, 100.0)
+        for task in tasks:
+            if not worthwhile(found):
+                break
+            found |= self.accuracies_at(deltas, coefficients, [task])
+        return found
+
     def _validated(self, task: str) -> float:
         score = self.tasks[task].score(self.model, "val")
         return score.accuracy if math.isfinite(score.loss) else 0.0
@@ -223,9 +251,18 @@ class Stage:
     def _task_arithmetic(self, updates: Sequence[Update], tasks: Sequence[str]) -> Merge:
         delta = Merger(updates, "Full").merge("TA")
 
+        best, order = -math.inf, list(tasks)
+
+        def mean(accuracies: Mapping[str, float]) -> float:
+            return 100.0 * sum(accuracies[t] / self.references[t] for t in tasks) / len(tasks)
+
         def evaluate(s: float) -> float:
-            found = self.accuracies_at([delta], [s], tasks)
-            return 100.0 * sum(found[t] / self.references[t] for t in tasks) / len(tasks)
+            nonlocal best
+            found = self.accuracies_if(lambda a: mean(a) >= best, [delta], [s], order)
+            # What lacks most is likely to decide the next s as well.
+            order.sort(key=lambda task: found[task] / self.references[task])
+            best = max(best, mean(found))
+            return mean(found)
 
         settings = self.search
         found = search_coefficient(
