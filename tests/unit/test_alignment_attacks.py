@@ -21,7 +21,7 @@ from trap2.runtime.seeding import numpy_generator
 from trap2.updates.delta import UpdateError, dense
 
 NAMES = [name for name, entry in ATTACKS.items() if entry.group == "alignment"]
-CHEAP = {"graderase": {"steps": 3, "images": 8}, "unmask-swept": {"step": 0.5}}
+CHEAP = {"graderase": {"steps": 3, "images": 8, "points": 1}, "unmask-swept": {"step": 0.5}}
 
 
 def run(stage: Stage, name: str, **options: Any) -> Merge:
@@ -174,7 +174,7 @@ def test_graderase_moves_orthogonally_to_what_it_estimates(monkeypatch: pytest.M
     descend = retraining.descend
     monkeypatch.setattr(retraining, "descend", recorded)
     stage = tiny_stage()
-    merge = run(stage, "graderase", steps=5, images=8, learning_rate=0.05)
+    merge = run(stage, "graderase", steps=5, images=8, points=1, learning_rate=0.05)
     (origin, tuned, _), (start, final, direction) = seen
     moved = {name: final[name] - start[name] for name in final}
     product = sum((moved[name] * direction[name]).sum() for name in moved)
@@ -186,7 +186,19 @@ def test_graderase_moves_orthogonally_to_what_it_estimates(monkeypatch: pytest.M
 
 
 def test_graderase_records_the_images_that_there_are() -> None:
-    assert run(tiny_stage(), "graderase", steps=1, images=1000).budget["images"] == 24
+    assert run(tiny_stage(), "graderase", steps=1, images=1000, points=1).budget["images"] == 24
+
+
+def test_graderase_is_a_curve() -> None:
+    stage, options = tiny_stage(), {"steps": 4, "images": 16, "points": 2}
+    stage.begin("graderase", 0)
+    entry = ATTACKS["graderase"]
+    found = [merge.budget for merge in entry.run(stage, entry.check_options(options))]
+    assert found == [
+        {"images": 4, "steps": 4},
+        {"images": 16, "steps": 1},
+        {"images": 16, "steps": 4},
+    ]
 
 
 def test_no_ridge_and_dependent_rows_are_refused() -> None:

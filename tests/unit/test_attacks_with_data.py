@@ -49,10 +49,15 @@ def test_an_attack_with_data_gives_a_curve_and_leaves_the_base(name, full):
 
 
 def test_a_curve_goes_over_images_and_then_over_steps():
-    assert list(budgets({"images": 64, "steps": 100, "points": 3})) == [
+    assert list(budgets(64, 100, 3)) == [
         *((4, 100), (16, 100)),
         *((64, 6), (64, 25), (64, 100)),
     ]
+
+
+def test_the_curve_of_adamerging_goes_over_both():
+    points = attack_points(tiny_stage(), "adamerging-layer", 0, few("adamerging-layer"))
+    assert [tuple(p["budget"].values()) for p in points] == [(2, 2), (8, 1), (8, 2)]
 
 
 def test_every_point_of_prodistill_has_the_same_steps():

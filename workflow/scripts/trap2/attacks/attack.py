@@ -67,6 +67,13 @@ class Attack(Entry):
 
 ATTACKS: Catalogue[Attack] = Catalogue("attack", names="[a-z0-9][a-z0-9-]*", reserved=["none"])
 
+POINTS = Option(
+    3,
+    "points of the curve over images (and over steps, where there are some), a factor of 4 apart",
+    high=10,
+    whole=True,
+)
+
 THEN = Option(
     "one",
     "what follows: Task Arithmetic with one coefficient for all, searched as in the paper; or two, "

@@ -114,7 +114,7 @@ def distillation(stage: Stage, options: Options) -> Iterator[Merge]:
     Yields:
         A merge for each budget of :func:`trap2.attacks.fresh.budgets`.
     """
-    for images, steps in budgets(options):
+    for images, steps in budgets(options["images"], options["steps"], options["points"]):
         task = answers(stage, images)
         count = len(task.inputs)
         mine = train(stage, task, options, images=count, steps=steps, validations=1)

@@ -22,14 +22,13 @@ FACTOR = 4
 """Between the budgets of neighbouring points of a curve."""
 
 
-def budgets(options: Options) -> Iterator[tuple[int, int]]:
+def budgets(images: int, steps: int, points: int) -> Iterator[tuple[int, int]]:
     """The points (images a task, steps) of a curve, the cheapest first.
 
     First over the images at the most steps, then over the steps at the most images; each of the
     ``points`` values is four times the one before it, the last ``images`` and ``steps``.
     """
-    images, steps = options["images"], options["steps"]
-    smaller = [FACTOR**k for k in range(options["points"] - 1, 0, -1)]
+    smaller = [FACTOR**k for k in range(points - 1, 0, -1)]
     found = [(images // share, steps) for share in smaller]
     found += [(images, steps // share) for share in smaller]
     return ((max(1, n), max(1, k)) for n, k in dict.fromkeys([*found, (images, steps)]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from trap2.attacks.fresh import FACTOR
+from trap2.attacks.fresh import budgets
 from trap2.attacks.stage import Merge, Stage
 from trap2.merging.catalogue import METHODS
 from trap2.merging.regression import DataMerge, shared_inputs
@@ -21,19 +21,19 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
     Args:
         stage: where.
         method: a merging method that needs a sample.
-        options: the method's, with ``images`` a task and ``points``: the curve has that many, each
-            with four times the images of the one before and as many steps: ProDistill goes through
-            fewer images more often, also where there are fewer than were asked for.
+        options: the method's, with ``images`` a task and ``points``
+            (:func:`~trap2.attacks.fresh.budgets`). AdaMerging's curve is over images and over
+            steps, the others' over images: ProDistill goes through fewer images more often, also
+            where there are fewer than were asked for.
         size: images of a batch.
 
     Yields:
-        A merge for each number of images, at s = 1.
+        A merge for each budget, at s = 1.
     """
     entry = METHODS[method]
     assert entry.with_data is not None, f"{method} needs no data"
     own = dict(entry.check_options({key: options[key] for key in entry.options}))
-    for power in range(options["points"] - 1, -1, -1):
-        images = max(1, options["images"] // FACTOR**power)
+    for images, iterations in _budgets(options):
         inputs = [
             stage.sample(task, images, labelled=False).inputs.split(size) for task in stage.tasks
         ]
@@ -46,6 +46,8 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
             stage.torch_seed(method),
         )
         counts = [sum(map(len, batches)) for batches in inputs]
+        if "iterations" in own:
+            own["iterations"] = iterations
         if "epochs" in own:
             own["epochs"] = _epochs(stage, options, sum(counts))
         found = entry.with_data(sample, list(stage.updates.values()), own)
@@ -53,6 +55,14 @@ def merge_with_data(stage: Stage, method: str, options: Options, *, size: int) -
         count = max(counts)
         budget = {"images": count, "steps": steps}
         yield Merge(found.merged, found=_shares(stage, found), budget=budget)
+
+
+def _budgets(options: Options) -> Iterator[tuple[int, int]]:
+    """The points (images a task, iterations) of a method's curve."""
+    if "iterations" in options:
+        return budgets(options["images"], options["iterations"], options["points"])
+    every = budgets(options["images"], 1, options["points"])
+    return iter(dict.fromkeys(every))
 
 
 def _epochs(stage: Stage, options: Options, images: int) -> int:

@@ -109,7 +109,7 @@ def supervised(stage: Stage, options: Options) -> Iterator[Merge]:
     Yields:
         A merge for each budget of :func:`trap2.attacks.fresh.budgets`.
     """
-    for images, steps in budgets(options):
+    for images, steps in budgets(options["images"], options["steps"], options["points"]):
         start = stage.merge_by_ta(stage.updates)
         task = labelled(stage, images)
         count = len(task.inputs)

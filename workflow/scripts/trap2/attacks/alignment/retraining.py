@@ -7,28 +7,36 @@ on the same images and train the weights that the updates hold; the loss is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from trap2.attacks.alignment.graderase import Loss, descend
+from trap2.attacks.fresh import budgets
 from trap2.attacks.stage import Merge, Stage
 from trap2.models.task import Batch
+from trap2.runtime.catalogue import Options
+
+Weights = Mapping[str, torch.Tensor]
 
 
-def retrained(
-    stage: Stage, *, images: int, batch: int, steps: int, learning_rate: float, momentum: float
-) -> Merge:
+def graderase(stage: Stage, options: Options) -> Iterator[Merge]:
     """Retrain the merge with gradients orthogonal to τ_G.
 
     Args:
         stage: where the attack happens.
-        images: labelled images a task; all of them if there are fewer.
-        batch: images a task and step.
-        steps: of the retraining, and as many for τ_G.
-        learning_rate: of both, constant.
-        momentum: of both, in [0, 1).
+        options: labelled ``images`` a task, all of them if there are fewer, and ``steps`` of the
+            retraining, as many for τ_G, both at the last of ``points``; ``batch``, images a task
+            and step; the constant ``learning_rate`` and ``momentum`` of both trainings.
+
+    Yields:
+        A merge for each budget of :func:`trap2.attacks.fresh.budgets`.
     """
+    for images, steps in budgets(options["images"], options["steps"], options["points"]):
+        yield _retrained(stage, options, images, steps)
+
+
+def _retrained(stage: Stage, options: Options, images: int, steps: int) -> Merge:
     samples = {task: stage.sample(task, images, labelled=True) for task in stage.tasks}
     merge = stage.merge_by_ta(stage.updates)
     origin = {layer: stage.base[layer] for layer in merge.delta}
@@ -36,18 +44,20 @@ def retrained(
         layer: origin[layer] + merge.scale * part.reshape(origin[layer].shape).to(origin[layer])
         for layer, part in merge.delta.items()
     }
-    tuned = descend(
-        _loss(stage, samples, batch, "direction"), origin, steps, learning_rate, momentum=momentum
-    )
+
+    def trained(use: str, begin: Weights, direction: Weights | None = None) -> Weights:
+        return descend(
+            _loss(stage, samples, options["batch"], use),
+            begin,
+            steps,
+            options["learning_rate"],
+            momentum=options["momentum"],
+            direction=direction,
+        )
+
+    tuned = trained("direction", origin)
     direction = {layer: weight - origin[layer] for layer, weight in tuned.items()}
-    final = descend(
-        _loss(stage, samples, batch, "retraining"),
-        start,
-        steps,
-        learning_rate,
-        momentum=momentum,
-        direction=direction,
-    )
+    final = trained("retraining", start, direction)
     return Merge(
         {layer: weight - origin[layer] for layer, weight in final.items()},
         found={"coefficient": merge.scale},

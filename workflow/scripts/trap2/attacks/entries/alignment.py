@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from trap2.attacks.attack import ATTACKS, THEN, Attack
+from trap2.attacks.attack import ATTACKS, POINTS, THEN, Attack
 from trap2.runtime.catalogue import Option, Options
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def _unmask_swept(stage: Stage, options: Options) -> Iterator[Merge]:
 
 
 def _graderase(stage: Stage, options: Options) -> Iterator[Merge]:
-    from trap2.attacks.alignment.retraining import retrained
+    from trap2.attacks.alignment.retraining import graderase
 
-    yield retrained(stage, **options)
+    return graderase(stage, options)
 
 
 _RIDGE = Option(1e-8, "ε of the least squares", low_open=False)
@@ -256,9 +256,15 @@ ATTACKS.add(
         random=True,
         run=_graderase,
         options={
-            "images": Option(64, "labelled images a task", high=1e6, whole=True),
+            "images": Option(64, "labelled images a task at the last point", high=1e6, whole=True),
+            "points": POINTS,
             "batch": Option(16, "images a task and step", high=1e6, whole=True),
-            "steps": Option(50, "of the retraining, and as many for τ_G", high=1e6, whole=True),
+            "steps": Option(
+                50,
+                "of the retraining, and as many for τ_G, at the last point",
+                high=1e6,
+                whole=True,
+            ),
             "learning_rate": Option(0.001, "of SGD, constant"),
             "momentum": Option(0.9, "of SGD", low_open=False, high_open=True),
         },

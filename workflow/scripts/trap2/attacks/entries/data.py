@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trap2.attacks.attack import ATTACKS, THEN, Attack, Run
+from trap2.attacks.attack import ATTACKS, POINTS, THEN, Attack, Run
 from trap2.merging.catalogue import METHODS
 from trap2.runtime.catalogue import Option, Options
 
@@ -39,15 +39,8 @@ def _images(default: int) -> Option:
     return Option(default, "images of a task at the last point", high=1_000_000, whole=True)
 
 
-_POINTS = Option(
-    3,
-    "points of the curve over images (and over steps, where there are some), a factor of 4 apart",
-    high=10,
-    whole=True,
-)
-
 _TRAINING = {
-    "points": _POINTS,
+    "points": POINTS,
     "steps": Option(400, "steps of AdamW at the last point", high=1e8, whole=True),
     "batch_size": Option(32, "images a step", high=1e6, whole=True),
     "learning_rate": Option(3e-4, "AdamW's peak, of adapters"),
@@ -60,7 +53,7 @@ def _options_of(method: str, images: int, **defaults: int | str) -> dict[str, Op
         key: replace(option, default=defaults.get(key, option.default))
         for key, option in METHODS[method].options.items()
     }
-    return {"images": _images(images), "points": _POINTS} | own
+    return {"images": _images(images), "points": POINTS} | own
 
 
 ATTACKS.add(
