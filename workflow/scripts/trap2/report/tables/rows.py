@@ -17,6 +17,7 @@ from trap2.updates.records import (
     PairsRecord,
     UpdateRecord,
 )
+from trap2.updates.sibling_records import SiblingRecord
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -41,7 +42,15 @@ def group(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-Placed = UpdateRecord | MergeRecord | PairsRecord | CurvatureRecord | AttackRecord | HandlingRecord
+Placed = (
+    UpdateRecord
+    | MergeRecord
+    | PairsRecord
+    | CurvatureRecord
+    | AttackRecord
+    | HandlingRecord
+    | SiblingRecord
+)
 
 
 def facts_of(record: Placed) -> TextRow:
