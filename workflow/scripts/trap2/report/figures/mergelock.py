@@ -55,7 +55,9 @@ def distance_rows(records: Sequence[SiblingRecord], task: str) -> list[Point]:
         _facts(record) | {key: found[key] for key in ("attack", "pair", "layer", "distance")}
         for record in records
         if record["protected_task"] == task
-        for found in sorted(record["distances"], key=itemgetter("attack", "pair", "layer"))
+        for attack in siblings.attacks_in_order(each["attack"] for each in record["distances"])
+        for found in sorted(record["distances"], key=itemgetter("pair", "layer"))
+        if found["attack"] == attack
     ]
 
 
