@@ -48,6 +48,17 @@ def test_merges_and_their_cells(jobs, paper):
     assert sum(space == "Full" for _, space in columns) == CELLS["full"]
 
 
+def test_threats(paper):
+    jobs = paper.dry_run("all_threats")
+    # Eight protections of adapters, eight of whole checkpoints, and nothing, on every task.
+    assert jobs["attack_updates"] == (8 + 1 + 8 + 1) * TASKS == 144
+    assert jobs["handle_updates"] == 18
+    assert jobs["protect_update_full"] == 3 * TASKS
+    # MergeGuard once, two variants of TRAP² with two λ; MergeGuard and ARF, the variants with four.
+    assert jobs["finetune_protected"] == (2 + 1 + 2 * 2) * TASKS
+    assert jobs["finetune_protected_full"] == (4 + 2 + 2 * 4) * TASKS
+
+
 def test_the_whole_graph_is_built_quickly(paper):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     paper.dry_run()
