@@ -75,8 +75,10 @@ verify: env
 	  $(if $(filter released,$(CHECKPOINTS)),--config checkpoints=released) -- verify
 	$(if $(AGAINST),$(BIN)/trap2 verify --against $(AGAINST))
 
+# Two of the fast tests at a time; the workflow's use all cores themselves.
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/fuzz
+	$(BIN)/python -m pytest tests/workflow
 
 test-slurm: env
 	$(BIN)/python -m pytest tests/slurm -m slurm --durations=0

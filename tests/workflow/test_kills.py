@@ -14,7 +14,7 @@ import psutil
 from clones import Clone, clone_to
 
 # A kill and what follows take some 40 s: few in every run of the tests, KILLS=30 before a release.
-KILLS = int(os.environ.get("KILLS", "9"))
+KILLS = int(os.environ.get("KILLS", "6"))
 TABLES = ("table1.csv", "table2.csv", "cells.csv")
 # A checkpoint every 1.5 s instead of every five minutes, so that most trainings have one.
 OFTEN = ("CHECKPOINT_SECONDS = 300.0", "CHECKPOINT_SECONDS = 1.5")
