@@ -14,7 +14,7 @@ from trap2.models.families import FAMILIES, family_of
 from trap2.protection.catalogue import PROTECTIONS
 from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.code_digest import code_digest, entry_digest
-from trap2.suites import bundle, threats
+from trap2.suites import bundle, siblings, threats
 from trap2.suites.files import Suites, Wildcards
 from trap2.suites.settings import Config, Suite
 
@@ -26,6 +26,8 @@ Value = Callable[[Wildcards], str]
 Cells = Callable[[Wildcards], Iterable[tuple[str, str]]]
 
 Attacked = Callable[[Wildcards], Iterable[tuple[str, int]]]
+
+Siblings = Callable[[Wildcards], Iterable[siblings.Cell]]
 
 
 class Codes:
@@ -75,6 +77,15 @@ class Codes:
     def attacks(self, cells: Attacked) -> Callable[[Wildcards], dict[str, str]]:
         """The digests of the attacks of a job's cells, and of merging methods that they run."""
         return lambda w: {name: self._attack(name) for name, _ in cells(w)}
+
+    def siblings(self, cells: Siblings) -> Callable[[Wildcards], dict[str, str]]:
+        """The digests of the merging methods and attacks of a job's cells, by name."""
+
+        def of(w: Wildcards) -> dict[str, str]:
+            entries = siblings.entries_of(self.suites(w.suite), list(cells(w)))
+            return {name: self._of(entry) for name, entry in entries.items()}
+
+        return of
 
     def task_arithmetic(self, script: str) -> Value:
         """A script that adds updates of its backbone's model up."""

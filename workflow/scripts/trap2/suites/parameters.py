@@ -16,7 +16,7 @@ from trap2.protection.catalogue import PROTECTIONS
 from trap2.protection.settings import Trap2Settings
 from trap2.runtime.catalogue import Catalogue
 from trap2.runtime.settings import plain
-from trap2.suites import ablations, artifacts, paper, threats
+from trap2.suites import ablations, artifacts, paper, siblings, threats
 from trap2.suites.files import Suites, Wildcards
 from trap2.suites.settings import Config
 from trap2.updates.settings import AdapterSettings
@@ -183,6 +183,15 @@ class Parameters:
     def search(self, w: Wildcards) -> Leaf:
         """The search of the coefficient."""
         return _leaf(self.suites(w.suite).merging.search)
+
+    def sibling_cells(self, w: Wildcards) -> list[siblings.Cell]:
+        """The cells of a job of the sibling papers' protocols."""
+        return siblings.sibling_cells(self.suites(w.suite), w.backbone, w.protection, w.protected)
+
+    def sibling_plan(self, w: Wildcards) -> Leaf:
+        """Coefficients, images and options of these cells."""
+        suite = self.suites(w.suite)
+        return _leaf(siblings.plan_of(suite, self.sibling_cells(w)))
 
     def table(self, w: Wildcards) -> Leaf:
         """What a table must know of its suite, and nothing that it need not."""

@@ -160,6 +160,20 @@ def entries_of(suite: Suite, cells: list[Cell]) -> dict[str, tuple[Catalogue[Any
     return found
 
 
+def plan_of(suite: Suite, cells: list[Cell]) -> dict[str, object]:
+    """What a job must know of the suite besides its cells, and nothing that it need not."""
+    settings, names = siblings_of(suite), entries_of(suite, cells)
+    return {
+        "pair": settings.pair_coefficient,
+        "all": settings.all_coefficient,
+        "ties": settings.ties_coefficient,
+        "curve": list(settings.curve) if any(cell[0] == "curve" for cell in cells) else [],
+        "images": settings.images,
+        "adamerging": {"pair": settings.pair_adamerging, "all": settings.all_adamerging},
+        "options": {name: dict(o) for name, o in settings.options.items() if name in names},
+    }
+
+
 def method_of(suite: Suite, protocol: str, method: str) -> str:
     """The merging method that a cell's method is in the catalogue."""
     settings = siblings_of(suite)

@@ -23,25 +23,6 @@ class SiblingPoint(TypedDict):
     test: dict[str, SiblingScore]
 
 
-class SiblingCell(TypedDict):
-    """One merge of the sibling papers' protocols, or the points of a curve or path of such.
-
-    ``protocol`` is ``pair``, ``curve``, ``path`` or ``all``; ``partner`` is None in the last.
-    ``attack`` is what was done before merging, ``none`` for nothing.  Without points it did not
-    apply, for the ``reason``.
-    """
-
-    protocol: str
-    partner: str | None
-    method: str
-    attack: str
-    points: list[SiblingPoint]
-    reason: NotRequired[str]
-    seconds: float
-    key: NotRequired[str]
-    digest: NotRequired[str]
-
-
 class SiblingDistance(TypedDict):
     """How far an attention layer lies from W0, √(‖ΔW_a‖² + ‖ΔW_b‖²), without biases.
 
@@ -52,6 +33,27 @@ class SiblingDistance(TypedDict):
     pair: str
     attack: str
     distance: float
+
+
+class SiblingCell(TypedDict):
+    """One merge of the sibling papers' protocols, or the points of a curve or path of such.
+
+    ``protocol`` is ``pair``, ``curve``, ``path``, ``all`` or ``alone``; ``partner`` is None in the
+    last two.  ``attack`` is what was done before merging, ``none`` for nothing.  Without points it
+    did not apply, for the ``reason``.  Those of ``alone`` have the protected update at s = 1 and
+    its ``distances``, and stand in the record's ``standalone`` and ``distances`` as well.
+    """
+
+    protocol: str
+    partner: str | None
+    method: str
+    attack: str
+    points: list[SiblingPoint]
+    distances: NotRequired[list[SiblingDistance]]
+    reason: NotRequired[str]
+    seconds: float
+    key: NotRequired[str]
+    digest: NotRequired[str]
 
 
 class SiblingRecord(Circumstances):
