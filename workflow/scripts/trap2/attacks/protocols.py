@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from trap2.attacks.attack import ATTACKS
+from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.remade import (
     NONE,
     DoesNotApply,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trap2.attacks.attack import ATTACKS
+from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.stage import Merge, Stage
 from trap2.merging.merger import Merger
 from trap2.merging.settings import Search
