@@ -37,7 +37,7 @@ rule merge_siblings:
         batch_size=parameters.batch_size,
         device=configuration.device,
         # Each cell has that of its own method and attack in its key.
-        methods=code.siblings(parameters.sibling_cells),
+        methods=code.sibling_cells(parameters.sibling_cells),
         code=code.task_arithmetic("merge_siblings.py"),
     message:
         "Merge on {wildcards.backbone} as the sibling papers do, {wildcards.protection}: protected task {wildcards.protected}"

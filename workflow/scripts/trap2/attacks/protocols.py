@@ -347,6 +347,8 @@ class Protocols:
         # UNMASK subtracts with the λ that was merged with.
         if "factor" in entry.options:
             given.setdefault("factor", self.plan.all if cell[1] == ALL else self.plan.pair)
+        if "points" in entry.options:
+            given.setdefault("points", 1)
         return entry.check_options(given)
 
 

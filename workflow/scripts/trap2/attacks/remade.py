@@ -101,7 +101,7 @@ def remade(stage: FixedStage, attack: str, options: Options) -> Remade:
 
     Args:
         stage: where; with two tasks, the partner is the reference of a rotation.
-        attack: an attack that ends with one merge, or :data:`NONE`.
+        attack: an attack, or :data:`NONE`.
         options: its complete options, ``then`` at ``one``.
 
     Raises:
@@ -111,7 +111,8 @@ def remade(stage: FixedStage, attack: str, options: Options) -> Remade:
         return Remade(stage.updates)
     stage.begin(attack, 0)
     try:
-        (merge,) = ATTACKS[attack].run(stage, options)
+        # Of a curve over its budget the last point is what an attack comes to.
+        *_, merge = ATTACKS[attack].run(stage, options)
     except CatalogueError:
         # Not of what was published, but of the entry.
         raise

@@ -78,7 +78,7 @@ class Codes:
         """The digests of the attacks of a job's cells, and of merging methods that they run."""
         return lambda w: {name: self._attack(name) for name, _ in cells(w)}
 
-    def siblings(self, cells: Siblings) -> Callable[[Wildcards], dict[str, str]]:
+    def sibling_cells(self, cells: Siblings) -> Callable[[Wildcards], dict[str, str]]:
         """The digests of the merging methods and attacks of a job's cells, by name."""
 
         def of(w: Wildcards) -> dict[str, str]:

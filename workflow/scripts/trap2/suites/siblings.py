@@ -26,7 +26,7 @@ ALL, NONE, ADAMERGING = "all", "none", "AdaMerging"
 _ROTATED = ("align-rotation", "aga")
 
 DEFAULT_ATTACKS: Mapping[str, tuple[str, ...]] = {
-    "unprotected": ("aga", "aga-paired", "unmask", "graderase"),
+    "unprotected": ("aga", "aga-paired"),
     "params": ("align-params", "align-rotation", "aga", "aga-paired"),
     "mergelock": ("align-rotation", "align-params", "aga", "aga-paired"),
     "mergeguard": (*_ROTATED, "unmask", "graderase"),
@@ -34,7 +34,7 @@ DEFAULT_ATTACKS: Mapping[str, tuple[str, ...]] = {
     "mergeguard-stage2": (),
     "arf": _ROTATED,
     "mergebarrier-attention": _ROTATED,
-    "trap2": ("align-rotation", "align-params", "aga", "aga-paired", "unmask", "graderase"),
+    "trap2": ("align-rotation", "align-params", "aga", "aga-paired"),
 }
 """What is done before merging, by protection; another one has :data:`_ROTATED`."""
 
@@ -110,7 +110,11 @@ def sibling_cells(suite: Suite, backbone: str, protection: str, protected: str) 
     attacks = sibling_attacks(suite, protection)
     remade = [name for name in attacks if not ends_in_a_merge(name)]
     partners = [task for task in suite.tasks if task != protected]
-    cells = [*_of_all(protection, attacks, remade, whole=backbone == places[-1])]
+    cells = [("alone", ALL, "TA", attack) for attack in remade]
+    # Unprotected, the merge of all is one, whichever task counts as protected.
+    if protection != "unprotected" or protected == suite.tasks[0]:
+        cells += _of_all(protection, attacks, whole=backbone == places[-1])
+    cells.sort(key=lambda cell: attacks.index(cell[3]))
     for partner in partners:
         # Unprotected pairs are the yardstick: nothing is done to them.
         for attack in remade if protection != "unprotected" else [NONE]:
@@ -124,12 +128,8 @@ def sibling_cells(suite: Suite, backbone: str, protection: str, protected: str) 
     return cells
 
 
-def _of_all(
-    protection: str, attacks: list[str], remade: list[str], *, whole: bool
-) -> Iterator[Cell]:
+def _of_all(protection: str, attacks: list[str], *, whole: bool) -> Iterator[Cell]:
     for attack in attacks:
-        if attack in remade:
-            yield ("alone", ALL, "TA", attack)
         yield (ALL, ALL, "TA", attack)
         if whole and attack == NONE:
             yield (ALL, ALL, "WA", attack)
