@@ -47,8 +47,8 @@ def test_a_plain_run_makes_what_the_summary_names():
 
 
 def test_every_artifact_is_known_by_name():
-    threats = artifacts.threat_names()
-    every = artifacts.all_names(figures=True, ablations=["rank"]) + threats
+    others = [name for section in artifacts.CLAIMED for name in artifacts.section_names(section)]
+    every = artifacts.all_names(figures=True, ablations=["rank"]) + others
     assert len(every) == len(set(every))
     assert [name for name in every if artifacts.unknown_name(name)] == []
     assert set(every) > set(artifacts.plain_names(["lora", "full"])) | artifacts.PAGES.keys()
@@ -56,6 +56,8 @@ def test_every_artifact_is_known_by_name():
     assert {name.split(".")[0].rstrip("0123456789") for name in without} == {
         *("figure", "theorem", "theory", "ablation_rank"),
         *("threats", "threats_cells", "price", "recovery", "handling", "threat_claims"),
+        *("mergelock_table", "mergeguard_table", "aga_table", "mergelock_figure"),
+        "sibling_claims",
     }
 
 
@@ -70,7 +72,7 @@ def test_claims_can_be_on_every_table_and_figure_and_no_other():
     names = [f"{kind}{n}" for kind in ("table", "figure") for n in range(100)]
     names += list(artifacts.ARTIFACTS)
     known = {*(f"table{n}" for n in paper.TABLES), *(f"figure{n}" for n in paper.FIGURES)}
-    known |= set(artifacts.CLAIMED_THREATS)
+    known |= {name for names in artifacts.CLAIMED.values() for name in names}
     assert {name for name in names if allowed.match(name)} == known
 
 
@@ -79,4 +81,5 @@ def test_the_page_on_artifacts_has_every_table_and_figure():
     rows = re.findall(r"^\| ([0-9, ]+) \|", page, re.M)
     listed = [int(number) for row in rows for number in row.split(",")]
     assert listed == [*paper.TABLES, *paper.FIGURES]
-    assert [name for name in artifacts.threat_names() if name.split(".")[0] not in page] == []
+    others = [name for section in artifacts.CLAIMED for name in artifacts.section_names(section)]
+    assert [name for name in others if name.split(".")[0] not in page] == []

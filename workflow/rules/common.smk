@@ -8,12 +8,21 @@ from trap2.protection import catalogue as protections
 from trap2.runtime import clock, cluster, code_digest, failures, plugins
 from trap2.runtime.files import FileError
 from trap2.runtime.schema import ConfigurationError
-from trap2.suites import ablations, artifacts, backbones, bundle, checks, load, paper
+from trap2.suites import (
+    ablations,
+    artifacts,
+    backbones,
+    bundle,
+    checks,
+    load,
+    paper,
+    sibling_tables,
+)
 from trap2.suites.codes import Codes
 from trap2.suites.files import PUBLISHED, UPDATE_FILES, Files, update_patterns
 from trap2.suites.parameters import Parameters
 from trap2.suites.results import Results
-from trap2.suites.sibling_files import SiblingFiles
+from trap2.suites.sibling_files import SIBLINGS_PUBLISHED, SiblingFiles
 from trap2.suites.threat_files import ThreatFiles
 
 code_digest.lend_to_jobs()

@@ -12,7 +12,7 @@ with job.running(snakemake) as log:
     published = {
         f"table{n}": table for n, table in read_published(snakemake.input.published).items()
     }
-    claims = claims_on(load_claims(snakemake.input.claims), threats=False)
+    claims = claims_on(load_claims(snakemake.input.claims))
     rows = claim_rows(snakemake.wildcards.suite, claims, tables, published)
     files.write_csv(snakemake.output.claims, COLUMNS, rows)
     for row in rows:

@@ -11,7 +11,7 @@ from trap2.report.shapes import Row, Rows, TextRow
 from trap2.report.tables.rows import group
 from trap2.runtime.messages import message
 from trap2.runtime.schema import ConfigurationError, checked_by, read_yaml
-from trap2.suites.artifacts import CLAIMED_THREATS
+from trap2.suites.artifacts import CLAIMED
 
 Tables = Mapping[str, Rows]
 
@@ -116,13 +116,18 @@ def judge(claim: Claim, tables: Tables) -> Verdict:
     if test["relation"] == "within":
         margin = max(ratios, key=lambda ratio: abs(ratio - 1))
     else:
-        margin = max(ratios) if test["relation"] in {"below", "at_most"} else min(ratios)
+        # Below a negative number lies what is further from zero.
+        largest = (test["relation"] in {"below", "at_most"}) == (comparisons[0][1] >= 0)
+        margin = max(ratios) if largest else min(ratios)
     return Verdict(HOLDS if enough else FAILS, sum(held), len(held), margin)
 
 
-def claims_on(claims: Sequence[Claim], *, threats: bool) -> list[Claim]:
-    """The claims on the tables about attacks and handling, or all others."""
-    return [claim for claim in claims if (claim["table"] in CLAIMED_THREATS) == threats]
+def claims_on(claims: Sequence[Claim], section: str = "") -> list[Claim]:
+    """The claims on what a section of the report shows (attacks, sibling papers), or all others."""
+    elsewhere = {name for names in CLAIMED.values() for name in names}
+    if section:
+        return [claim for claim in claims if claim["table"] in CLAIMED[section]]
+    return [claim for claim in claims if claim["table"] not in elsewhere]
 
 
 def claim_rows(

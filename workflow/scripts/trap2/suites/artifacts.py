@@ -14,6 +14,8 @@ from trap2.merging.catalogue import data_column
 from trap2.models.families import family_of
 from trap2.suites.paper import FIGURES, TABLES, Figure, Table
 from trap2.suites.settings import Suite
+from trap2.suites.sibling_tables import FIGURES as SIBLING_FIGURES
+from trap2.suites.sibling_tables import TABLES as SIBLING_TABLES
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def _figure(number: int, figure: Figure) -> Artifact:
 
 
 TABLE_PAGES, FIGURE_PAGES, THEORY, CLAIMS = "Tables", "Figures", "Theory", "Claims"
-THREATS = "Threats"
+THREATS, SIBLINGS = "Threats", "Sibling papers"
 """The sections of the report; that of the ablations stands with their rule."""
 
 
@@ -111,6 +113,19 @@ ARTIFACTS: dict[str, Artifact] = {
         *(("csv",), THREATS, "Claims about attacks and handling"),
         "What is claimed about attacks and handling, and what the run says, as in claims.csv.",
     ),
+    **{
+        name: Artifact(("csv", "tex"), SIBLINGS, table.label, table.text)
+        for name, table in SIBLING_TABLES.items()
+    },
+    **{
+        name: Artifact(("csv", "pdf", "png"), SIBLINGS, f"Merge-Lock, Figure {name[-1]}", text)
+        for name, text in SIBLING_FIGURES.items()
+    },
+    "sibling_claims": Artifact(
+        *(("csv",), SIBLINGS, "Claims of the sibling papers"),
+        "What the sibling papers claim, and what is ours about them, with what the run says and "
+        "what their own published numbers say (published), as in claims.csv.",
+    ),
     "claims": Artifact(
         *(("csv",), CLAIMS, "Claims and verdicts"),
         "The paper's claims and what the run says about each. *held* of *of* comparisons satisfy "
@@ -126,8 +141,11 @@ ARTIFACTS: dict[str, Artifact] = {
 """All that a suite can show, by the stem of its files; ablations aside."""
 
 
-CLAIMED_THREATS = ("threats", "recovery", "handling")
-"""The tables about attacks and handling that claims are tested on."""
+CLAIMED: dict[str, tuple[str, ...]] = {
+    THREATS: ("threats", "recovery", "handling"),
+    SIBLINGS: (*SIBLING_TABLES, *SIBLING_FIGURES),
+}
+"""The tables and figures that claims are tested on which are not the paper's, by section."""
 
 
 MANIFESTS = ("manifest.json", "manifest_all.json")
@@ -158,12 +176,12 @@ BRIEFS = {
 """What the summary of a plain run says of its artifacts, by their files."""
 
 
-def threat_names() -> list[str]:
-    """The files about attacks and handling."""
+def section_names(section: str) -> list[str]:
+    """The files of a section of the report: those about attacks, those of the sibling papers."""
     return [
         f"{name}.{form}"
         for name, artifact in ARTIFACTS.items()
-        if artifact.section == THREATS
+        if artifact.section == section
         for form in artifact.forms
     ]
 
@@ -179,13 +197,13 @@ def plain_names(release_formats: Collection[str]) -> list[str]:
 
 
 def all_names(*, figures: bool, ablations: Iterable[str]) -> list[str]:
-    """Every file of the paper that a suite can show; :func:`threat_names` has the others.
+    """Every file of the paper that a suite can show; :func:`section_names` has the others.
 
     Args:
         figures: whether it has figures (:func:`figure_not_applicable`), and with them theory.
         ablations: the settings that it sweeps.
     """
-    lacking = {THREATS} if figures else {THREATS, FIGURE_PAGES, THEORY}
+    lacking = {*CLAIMED} if figures else {*CLAIMED, FIGURE_PAGES, THEORY}
     shown = {
         name: artifact.forms
         for name, artifact in ARTIFACTS.items()

@@ -113,6 +113,21 @@ class Codes:
 
         return of
 
+    def siblings(self, script: str) -> Value:
+        """A script that calls the protections of the sibling papers' protocols by their titles."""
+
+        def of(w: Wildcards) -> str:
+            suite = self.suites(w.suite)
+            places = siblings.sibling_backbones(suite)
+            found = {
+                name for place in places for name in siblings.sibling_protections(suite, place)
+            }
+            return self(
+                script, entries=[(PROTECTIONS, n) for n in sorted(found) if n in PROTECTIONS]
+            )
+
+        return of
+
     def handled(self, script: str) -> Value:
         """A script that calls treatments and what they are of by their titles."""
         entries = [(TREATMENTS, name) for name in TREATMENTS]

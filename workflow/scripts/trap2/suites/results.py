@@ -48,7 +48,11 @@ class Results:
 
     def threats(self, w: Wildcards) -> list[str]:
         """All about attacks and handling, of the configured suite."""
-        return [f"{self.files.root}/{name}" for name in artifacts.threat_names()]
+        return [f"{self.files.root}/{name}" for name in artifacts.section_names(artifacts.THREATS)]
+
+    def siblings(self, w: Wildcards) -> list[str]:
+        """The sibling papers' tables and figures, of the configured suite."""
+        return [f"{self.files.root}/{name}" for name in artifacts.section_names(artifacts.SIBLINGS)]
 
     def pages(self, w: Wildcards) -> list[str]:
         """The report's pages of those artifacts that the configured suite has."""
@@ -99,7 +103,12 @@ class Results:
 
     def claimed_threats(self, w: Wildcards) -> list[str]:
         """The tables about attacks and handling that claims are tested on."""
-        names = artifacts.CLAIMED_THREATS
+        names = artifacts.CLAIMED[artifacts.THREATS]
+        return [f"{self.files.root}/{w.suite}/{name}.csv" for name in names]
+
+    def claimed_siblings(self, w: Wildcards) -> list[str]:
+        """The sibling papers' tables and figures that claims are tested on."""
+        names = artifacts.CLAIMED[artifacts.SIBLINGS]
         return [f"{self.files.root}/{w.suite}/{name}.csv" for name in names]
 
     def to_release(self, w: Wildcards) -> list[str]:

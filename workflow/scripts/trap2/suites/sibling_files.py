@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from trap2.suites.files import Files, Wildcards
+from trap2.suites.sibling_tables import ANCHOR, TABLES
 from trap2.suites.siblings import (
     curve_task,
     paths_of,
@@ -12,6 +13,11 @@ from trap2.suites.siblings import (
     sibling_protections,
     siblings_not_applicable,
 )
+
+SIBLINGS_PUBLISHED = [
+    f"config/published/{name}.csv" for name, table in TABLES.items() if table.paper != ANCHOR
+]
+"""The published numbers of the sibling papers."""
 
 
 class SiblingFiles:
@@ -49,6 +55,32 @@ class SiblingFiles:
         begun = {first for first, _ in paths_of(self.files.suites(w.suite))}
         tasks = [task for task in self.files.suites(w.suite).tasks if task in begun]
         return self._records(w, self._backbones(w)[0], tasks)
+
+    def table(self, w: Wildcards) -> list[str]:
+        """The records behind a table."""
+        return self.first(w) if TABLES[w.artifact].first else self.last(w)
+
+    def figure(self, w: Wildcards) -> list[str]:
+        """The records behind a figure of Merge-Lock's paper."""
+        return self.paths(w) if w.number == "4" else self.curves(w)
+
+    def published(self, w: Wildcards) -> list[str]:
+        """The published numbers of a table; none where there are none."""
+        return [path for path in SIBLINGS_PUBLISHED if path.endswith(f"/{w.artifact}.csv")]
+
+    def notes(self, w: Wildcards) -> list[str]:
+        """What a reader must know of a table's backbone, a note each."""
+        table, backbones = TABLES[w.artifact], self._backbones(w)
+        if table.first or len(backbones) > 1:
+            return []
+        return [
+            f"The suite has one backbone of these protocols, {backbones[0]}, which Merge-Lock's "
+            "Table 1 shows too; the paper's table is of a larger one."
+        ]
+
+    def curve_task(self, w: Wildcards) -> str:
+        """The protected task of Merge-Lock's Figures 2 and 3."""
+        return curve_task(self.files.suites(w.suite))
 
     def zero_shot(self, w: Wildcards) -> str:
         """The record of the zero-shot head of a job's protected task."""

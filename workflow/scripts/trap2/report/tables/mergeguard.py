@@ -94,7 +94,7 @@ class Measured:
             of: the number to take, from a merge and its protected task.
         """
         points = {
-            record["protected_task"]: cell["points"][0]
+            record["protected_task"]: cell["points"][-1]
             for record in self.by_protection.get(protection, [])
             for cell in siblings.cells_of(record, "all", method)
             if cell["attack"] == attack

@@ -6,7 +6,6 @@ A cell is the mean of the merged model's accuracies on the two tasks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 
 from trap2.report.names import task_title
@@ -18,28 +17,6 @@ from trap2.updates.sibling_records import SiblingRecord
 
 BY = ("backbone", "merge_method", "protected_task", "protection", "attack")
 """What a row is, in ours and in the published tables."""
-
-
-@dataclass(frozen=True)
-class PairTable:
-    """What a table of Merge-Lock's paper shows.
-
-    Attributes:
-        backbone: 0 for the suite's first transformer, -1 for its last.
-        method: the merging method.
-    """
-
-    backbone: int
-    method: str
-
-
-TABLES = {
-    1: PairTable(0, "TA"),
-    2: PairTable(-1, "TA"),
-    3: PairTable(0, "TIES"),
-    4: PairTable(0, "AdaMerging"),
-}
-"""By the number that the paper gives it; its Table 5 is of a language model."""
 
 
 def columns(tasks: Sequence[str]) -> list[str]:
@@ -127,3 +104,16 @@ def published_pairs(numbers: Rows) -> list[TextRow]:
         other = entry["other_task"]
         row[names.get(other, task_title(other))] = entry["accuracy"]
     return list(rows.values())
+
+
+def with_differences(rows: Sequence[TextRow]) -> list[TextRow]:
+    """The rows with what their averages give for ``delta``, for claims: printed ones differ."""
+    averages = {tuple(row[key] for key in BY): row["average"] for row in rows}
+
+    def difference(row: TextRow) -> str:
+        protection = "unprotected" if row["attack"] == siblings.NONE else row["protection"]
+        reference = {**row, "protection": protection, "attack": siblings.NONE}
+        other = averages.get(tuple(reference[key] for key in BY), "")
+        return siblings.text_of(_difference(_number(row["average"]), _number(other)))
+
+    return [{**row, "difference": difference(row)} for row in rows]

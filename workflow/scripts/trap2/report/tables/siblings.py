@@ -87,7 +87,10 @@ def text_of(value: float | None) -> str:
 
 
 FACTS = frozenset(
-    (*UPDATE, "merge_method", "coefficient", "protected_task", "use", "attack", NOTES)
+    (
+        *(*UPDATE, "merge_method", "coefficient", "protected_task", "use", "attack", NOTES),
+        "difference",
+    )
 )
 """The columns of these tables that say what a row is of."""
 
