@@ -52,6 +52,10 @@ and what is done before merging."""
 
 ALL, TA, TIES, WA, ADAMERGING = "all", "TA", "TIES", "WA", "AdaMerging"
 
+ANCHORED = (NONE, "align-permutation", "align-scales", "align-params", "aga", "aga-paired")
+"""Attacks that compare each model with W0 alone: what they make of it is the same beside any
+other, so that it is made once."""
+
 PATH = tuple(k / 10 for k in range(11))
 """The λ of a path."""
 
@@ -63,7 +67,7 @@ class SiblingPlan:
     """How one update is merged.
 
     Attributes:
-        cells: in order; what the same updates are remade for should stand together.
+        cells: in order; those of one attack should stand together, and there those of one partner.
         pair: λ of pairs by Task Arithmetic.
         all: λ of the merges of all by Task Arithmetic.
         ties: λ of TIES, which averages.
@@ -303,13 +307,16 @@ class Protocols:
 
     def _updates(self, cell: Cell) -> Remade:
         _, partner, _, attack = cell
-        place = (partner, attack)
+        place = (ALL if attack in ANCHORED else partner, attack)
         if place not in self._remade:
             # One at a time: whole models in memory.
             self._remade.clear()
             options = self._options(cell, attack) if attack != NONE else {}
-            self._remade[place] = remade(self._stage(partner), attack, options)
-        return self._remade[place]
+            self._remade[place] = remade(self._stage(place[0]), attack, options)
+        found = self._remade[place]
+        if found.updates is None:
+            return found
+        return Remade({task: found.updates[task] for task in self.tasks_of(cell)})
 
     def _stage(self, partner: str) -> FixedStage:
         if partner not in self._staged:

@@ -105,7 +105,7 @@ def paths_of(suite: Suite) -> list[tuple[str, str]]:
 
 
 def sibling_cells(suite: Suite, backbone: str, protection: str, protected: str) -> list[Cell]:
-    """The cells of one job; those that the same updates are for stand beside each other."""
+    """The cells of one job, by what is done before merging."""
     places = sibling_backbones(suite)
     attacks = sibling_attacks(suite, protection)
     remade = [name for name in attacks if not ends_in_a_merge(name)]
@@ -114,7 +114,6 @@ def sibling_cells(suite: Suite, backbone: str, protection: str, protected: str) 
     # Unprotected, the merge of all is one, whichever task counts as protected.
     if protection != "unprotected" or protected == suite.tasks[0]:
         cells += _of_all(protection, attacks, whole=backbone == places[-1])
-    cells.sort(key=lambda cell: attacks.index(cell[3]))
     for partner in partners:
         # Unprotected pairs are the yardstick: nothing is done to them.
         for attack in remade if protection != "unprotected" else [NONE]:
@@ -125,6 +124,8 @@ def sibling_cells(suite: Suite, backbone: str, protection: str, protected: str) 
                     cells.append(("pair", partner, ADAMERGING, attack))
         if backbone == places[0]:
             cells += _drawn(suite, protected, partner)
+    # What an attack remakes serves the cells beside each other.
+    cells.sort(key=lambda cell: attacks.index(cell[3]))
     return cells
 
 
