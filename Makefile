@@ -14,7 +14,7 @@ RUN = $(BIN)/snakemake --cores $(CORES) --quiet host reason --rerun-incomplete
 EVERYTHING = checkpoints=$(CHECKPOINTS) \
   'protections=[mergelock-adapter,mergelock-refit,params-adapter,params-refit,trap2]'
 
-.PHONY: help env demo reproduce all-artifacts threats report verify test test-slurm benchmark lint clean
+.PHONY: help env demo reproduce all-artifacts threats siblings report verify test test-slurm benchmark lint clean
 
 help:
 	@echo "make demo           run the demo suite on all cores (CORES=2 for two) and say what it shows;"
@@ -25,6 +25,8 @@ help:
 	@echo "                    more, 25 minutes after make demo; CHECKPOINTS=released trains nothing, 10"
 	@echo "make threats        who merges a protected update anyway, and at what price: every attack on every"
 	@echo "                    protection of the suite; hours on two cores: CHECKPOINTS=released trains nothing"
+	@echo "make siblings       the tables and figures of the papers of Merge-Lock and MergeGuard, on whole"
+	@echo "                    checkpoints; half an hour on two cores from nothing"
 	@echo "make report         all of these in one HTML file that opens offline, results/report.html;"
 	@echo "                    makes them first"
 	@echo "make verify         check every file behind the results against its recorded SHA-256;"
@@ -60,6 +62,9 @@ all-artifacts: env
 
 threats: env
 	$(RUN) all_threats --config checkpoints=$(CHECKPOINTS)
+
+siblings: env
+	$(RUN) all_siblings
 
 report: env
 	$(RUN) report_pages --config $(EVERYTHING)

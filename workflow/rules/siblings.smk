@@ -142,3 +142,10 @@ rule judge_siblings:
         "Put the claims of the sibling papers to the test on the {wildcards.suite} suite"
     script:
         "../scripts/judge_siblings.py"
+
+
+rule all_siblings:
+    """All of the sibling papers of the configured suite, under results/."""
+    input:
+        results.siblings,
+    localrule: True
