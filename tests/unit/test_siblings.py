@@ -73,12 +73,17 @@ def whole(a: float, b: float, c: float, method: str = "TA", attack: str = "none"
     return cell("all", None, point(test, 0.3), method=method, attack=attack)
 
 
+def apart(protected: str, *own: float) -> list[float]:
+    """The protected task's own number, and 66 on the others."""
+    return [value if task == protected else 66 for task, value in zip(TASKS, own, strict=True)]
+
+
 MEASURED = mergeguard.Measured(
     [
         *(record("unprotected", t, *([whole(50, 60, 70)] if t == "a" else [])) for t in TASKS),
         *(
             record(
-                *("params", task, whole(11, 22, 33), whole(40, 50, 60, attack="aga")),
+                *("params", task, whole(*apart(task, 11, 22, 33)), whole(40, 50, 60, attack="aga")),
                 standalone={"none": 90.0, "aga": 80.0},
             )
             for task in TASKS
@@ -136,7 +141,7 @@ def test_the_anchor_guided_attack_is_read_on_the_protected_task_and_on_the_other
     found = {(row["protection"], row["attack"]): row for row in mergeguard.anchor_rows(MEASURED)}
     before, after = found["params", "none"], found["params", "aga"]
     names = ("standalone", "protected_accuracy", "others_accuracy", "average")
-    assert [before[name] for name in names] == ["90.000", "22.000", "22.000", "22.000"]
+    assert [before[name] for name in names] == ["90.000", "22.000", "66.000", "51.333"]
     assert [after[name] for name in names] == ["80.000", "50.000", "50.000", "50.000"]
     # On a: the mean of b and c, 65; then 60 and 55.
     normal = found["unprotected", "none"]
