@@ -1,5 +1,6 @@
 """The sibling papers' tables and figures, from records small enough for the arithmetic by hand."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -324,4 +325,28 @@ def test_a_figure_is_drawn_from_the_columns_of_its_file(number):
     assert "Merge-Lock" in labels
     drawn = [line for axes in figure.axes for line in axes.get_lines()]
     assert len(drawn) == {2: 4, 3: 2, 4: 6}[number]
-    plt.close(figure)
+    empty = shown.draw([], "demo suite, seed 0")
+    assert "merges nothing" in " ".join(empty.get_supxlabel().split())
+    plt.close("all")
+
+
+def widths(text: str) -> set[int]:
+    """How many columns the lines of a table cover, and how many it has."""
+    columns = re.search(r"\\begin{tabular}{(\w+)}", text)
+    assert columns
+    lines = [line for line in text.splitlines() if line.endswith(r"\\") and "accbar" not in line]
+    spans = [re.findall(r"\\multicolumn{(\d+)}", line) for line in lines]
+    covered = {
+        line.count(" & ") + 1 + sum(int(span) - 1 for span in own)
+        for line, own in zip(lines, spans, strict=True)
+    }
+    return covered | {len(columns.group(1))}
+
+
+def test_every_line_of_a_rendered_table_has_all_its_columns():
+    rows = mergelock.pair_rows([NORMAL, LOCKED], "TA")
+    assert widths(render_pairs(1, rows, "")) == {2 + 3 + 2}
+    for number, of in mergeguard.ROWS.items():
+        leading = {1: 1, 2: 2, 3: 2, 4: 2, 5: 3}[number]
+        assert widths(render_merges(number, of(MEASURED), "")) == {leading + 3 + 1}
+    assert widths(render_anchor(mergeguard.anchor_rows(MEASURED), "")) == {2 + 4}

@@ -62,7 +62,7 @@ class SiblingFiles:
 
     def figure(self, w: Wildcards) -> list[str]:
         """The records behind a figure of Merge-Lock's paper."""
-        return self.paths(w) if w.number == "4" else self.curves(w)
+        return (self.paths(w) if w.number == "4" else []) or self.curves(w)
 
     def published(self, w: Wildcards) -> list[str]:
         """The published numbers of a table; none where there are none."""

@@ -120,6 +120,8 @@ def _coefficient(point: SiblingPoint) -> float:
 
 def figure2(rows: Sequence[Point], about: str) -> Figure:
     """Figure 2; arguments as :class:`SiblingFigure` says."""
+    if not rows:
+        return _nothing(about)
     figure, panels = style.panels(1, len(PAIRS), 3.4, 2.5)
     for axes, (pair, title) in zip(panels, PAIRS.items(), strict=True):
         _lines(axes, [row for row in rows if row["pair"] == pair], "layer", "distance")
@@ -138,6 +140,8 @@ def figure2(rows: Sequence[Point], about: str) -> Figure:
 
 def figure3(rows: Sequence[Point], about: str) -> Figure:
     """Figure 3; arguments as :class:`SiblingFigure` says."""
+    if not rows:
+        return _nothing(about)
     figure, (axes,) = style.panels(1, 1, 4.6, 2.9)
     _lines(axes, rows, "coefficient", "accuracy")
     style.percent_axis(axes)
@@ -151,6 +155,8 @@ def figure3(rows: Sequence[Point], about: str) -> Figure:
 
 def figure4(rows: Sequence[Point], about: str) -> Figure:
     """Figure 4; arguments as :class:`SiblingFigure` says."""
+    if not rows:
+        return _nothing(about)
     pairs = group(rows, itemgetter("protected_task", "partner"))
     columns = min(2, len(pairs))
     figure, panels = style.panels(-(-len(pairs) // columns), columns, 3.4, 2.4)
@@ -172,6 +178,13 @@ def figure4(rows: Sequence[Point], about: str) -> Figure:
         "which is unprotected. Marked: mean of the two tasks' losses; dashed: the first task's, "
         "dotted: the second's.",
     )
+    return figure
+
+
+def _nothing(about: str) -> Figure:
+    figure, (axes,) = style.panels(1, 1, 3.4, 0.6)
+    axes.set_axis_off()
+    style.caption(figure, f"{about}. The suite merges nothing that this figure shows.")
     return figure
 
 
