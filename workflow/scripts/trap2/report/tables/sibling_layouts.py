@@ -36,7 +36,7 @@ def collect(name: str, records: Sequence[SiblingRecord], numbers: Rows) -> Table
         columns = mergeguard.ANCHOR_COLUMNS
     if not rows:
         suite = records[0].get("suite", "")
-        reason = f"the suite '{suite}' merges nothing that {table.label} shows (siblings)"
+        reason = f"the suite '{suite}' merges nothing for it (siblings): {table.label}"
         return explanation(suite, name, reason)
     return with_published(rows, columns, published(name, numbers), by), rows
 
