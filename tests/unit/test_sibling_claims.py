@@ -6,14 +6,23 @@ from types import SimpleNamespace
 import pytest
 from sibling_records import cell, point, record
 from trap2.report.claims import claims_on, judge, load_claims
+from trap2.report.names import task_title
 from trap2.report.tables.mergelock import with_differences
-from trap2.report.tables.sibling_layouts import claimed, claimed_published, collect, render
+from trap2.report.tables.sibling_layouts import (
+    claimed,
+    claimed_published,
+    collect,
+    published,
+    render,
+)
+from trap2.report.tables.siblings import number_columns
 from trap2.runtime import files
 from trap2.suites.artifacts import CLAIMED, SIBLINGS
 from trap2.suites.files import Files
 from trap2.suites.load import check_config, load_suite
 from trap2.suites.sibling_files import SIBLINGS_PUBLISHED, SiblingFiles
 from trap2.suites.sibling_tables import TABLES
+from trap2.suites.siblings import sibling_backbones
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = claims_on(load_claims(ROOT / "config/claims.yaml"), SIBLINGS)
@@ -154,3 +163,15 @@ def test_a_figure_is_made_from_the_records_of_the_tasks_that_it_shows(names):
     task = names.curve_task(SimpleNamespace(suite="demo"))
     assert shown("2") == shown("3") == {task}
     assert len(shown("4")) == 2
+
+
+def test_the_suite_of_the_papers_sizes_has_published_numbers_beside_every_table_of_theirs():
+    suite = load_suite("siblings", ROOT / "config" / "suites")
+    backbones = sibling_backbones(suite)
+    for path in SIBLINGS_PUBLISHED:
+        table = TABLES[Path(path).stem]
+        rows = published(Path(path).stem, files.read_csv(ROOT / path))
+        assert {row["backbone"] for row in rows} == {backbones[0 if table.first else -1]}
+        assert {task_title(task) for task in suite.tasks} == {
+            name for name in number_columns(rows[0]) if name not in {"average", "delta"}
+        }
