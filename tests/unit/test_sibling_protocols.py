@@ -160,6 +160,26 @@ def test_a_rotated_model_aligned_merges_as_the_aligned_unrotated_one():
     assert apart > 0.1, "without alignment it is another merge"
 
 
+def test_the_reference_of_a_rotation_is_the_partner():
+    from trap2.attacks.alignment.rotation import align_rotation
+
+    given = released()
+    stage = FixedStage(given.model, given.tasks, given.updates, P, 0.8)
+    base = given.model.state_dict()
+    mine, partner = (
+        {name: base[name] + delta for name, delta in given.updates[task].items()} for task in (P, Q)
+    )
+    aligned = align_rotation(mine, partner, stage.heads)
+    (weights,), _ = merged(given, ("pair", Q, "TA", "align-rotation"))
+    wanted = {
+        name: weight + 0.8 * (aligned[name] - weight + given.updates[Q][name])
+        if name in aligned
+        else weight
+        for name, weight in base.items()
+    }
+    same(weights, wanted)
+
+
 def test_the_anchor_attack_gives_the_same_whatever_was_rotated_and_moves_both_models():
     given = released()
     (plain,), _ = merged(given, ("pair", Q, "TA", "aga"))
