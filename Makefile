@@ -24,7 +24,7 @@ help:
 	@echo "make all-artifacts  every table and figure of the paper, beside the published numbers; trains"
 	@echo "                    more, 25 minutes after make demo; CHECKPOINTS=released trains nothing, 10"
 	@echo "make threats        who merges a protected update anyway, and at what price: every attack on every"
-	@echo "                    protection of the suite; hours on two cores: CHECKPOINTS=released trains nothing"
+	@echo "                    protection of the suite; CHECKPOINTS=released trains nothing, an hour on two cores"
 	@echo "make siblings       the tables and figures of the papers of Merge-Lock and MergeGuard, on whole"
 	@echo "                    checkpoints; half an hour on two cores from nothing"
 	@echo "make report         all of these in one HTML file that opens offline, results/report.html;"
