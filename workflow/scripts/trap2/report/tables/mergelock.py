@@ -62,7 +62,8 @@ def _task_rows(record: SiblingRecord, method: str, normal: float | None) -> list
             str(cell["partner"]): siblings.pair_accuracy(cell["points"][0], cell, protected)
             for cell in cells
         }
-        average = siblings.whole_mean(values, partners)
+        # As it is printed, so that the differences are those of the printed averages.
+        average = _number(siblings.text_of(siblings.whole_mean(values, partners)))
         reference = normal if attack == siblings.NONE else plain
         if attack == siblings.NONE:
             plain = average
