@@ -97,15 +97,15 @@ def test_misprinted_differences_are_found_by_the_averages():
 
 
 def test_our_differences_are_those_of_our_printed_averages():
-    # 10.00035 and 10.00105 are printed as 10.000 and 10.001, and lie 0.0007 apart.
+    # 10.0004 and 10.0016 are printed as 10.000 and 10.002, and lie 0.0012 apart.
     cells = [
         cell("pair", task, point({"a": value, task: value}), attack=attack)
-        for attack, add in (("none", 0), ("align-rotation", 0.0014))
-        for task, value in (("b", 10.0003 + add), ("c", 10.0004))
+        for attack, add in (("none", 0), ("align-rotation", 0.0024))
+        for task, value in (("b", 10.0004 + add), ("c", 10.0004))
     ]
     rows = collect("mergelock_table1", [record("mergelock", "a", *cells)], [])[1]
     aligned = with_differences(rows)[1]
-    assert aligned["delta"] == aligned["difference"] == "0.001"
+    assert aligned["delta"] == aligned["difference"] == "0.002"
 
 
 def test_the_least_favourable_of_negative_numbers_is_the_nearest_to_zero():
