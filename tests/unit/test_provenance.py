@@ -248,12 +248,17 @@ NAMED = {
     ".titled": {"PROTECTIONS"},
     ".treatments": {"FAMILIES", "TREATMENTS"},
     ".attacked": {"PROTECTIONS", "ATTACKS"},
+    ".siblings": {"PROTECTIONS"},
     ".handled": {"PROTECTIONS", "TREATMENTS"},
     "": set(),
 }
 
 
-OWN = {"merge_updates": {"METHODS"}, "attack_updates": {"ATTACKS"}}
+OWN = {
+    "merge_updates": {"METHODS"},
+    "attack_updates": {"ATTACKS"},
+    "merge_siblings": {"METHODS", "ATTACKS"},
+}
 """The methods or attacks of a job's cells are a parameter of their own."""
 
 
