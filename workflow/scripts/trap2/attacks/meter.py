@@ -69,11 +69,9 @@ class Meter:
 
     def trained_on(self) -> Literal["nothing", "sample", "labels"]:
         """The most that was seen of any training split, as the entry of an attack calls it."""
-        seen = {"labels": self.labelled, "sample": self.unlabelled}
-        for need, of in seen.items():
-            if any(split == "train" for _, split in of):
-                return need  # type: ignore[return-value]
-        return "nothing"
+        if any(split == "train" for _, split in self.labelled):
+            return "labels"
+        return "sample" if any(split == "train" for _, split in self.unlabelled) else "nothing"
 
     def record(self) -> CostRecord:
         """The cost as it stands in records: whole images, and the most that a task gave."""

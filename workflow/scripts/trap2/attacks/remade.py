@@ -30,6 +30,7 @@ NONE = "none"
 
 PAIRS = {"qk": ("q_proj", "k_proj"), "vo": ("v_proj", "out_proj")}
 
+# The stubs of torch.linalg lack its error.
 _NOT_CONVERGED = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 

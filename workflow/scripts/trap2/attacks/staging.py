@@ -30,6 +30,7 @@ from trap2.runtime.errors import Trap2Error
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.records import AnswerRecord, AttackCell, AttackPoint, AttackRecord, Options
 
+# The stubs of torch.linalg lack its error.
 _NOT_CONVERGED = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 
 
