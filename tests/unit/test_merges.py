@@ -108,6 +108,8 @@ def test_every_cell_is_that_of_its_method_and_space(run, scorer, updates):
         assert {key: cell[key] for key in wanted} == wanted
         assert (cell["merge_method"], cell["merge_space"]) == (method, space)
         assert cell["seconds"] >= 0
+        assert cell["images"]["plain"] == 60 * (len(cell["trace"]) + 1)
+        assert 60 < cell["images"]["validated"] < cell["images"]["plain"]
 
 
 def test_cells_of_an_earlier_run_stay_where_nothing_changed(run):

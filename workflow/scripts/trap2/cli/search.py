@@ -125,7 +125,8 @@ def search(
     files.write_json(output, record | cell)
     click.echo(
         f"{method}-{space}: s = {cell['coefficient']:g}, normalised validation accuracy "
-        f"{cell['normalised_val_accuracy']:.2f} % ({len(cell['trace'])} values tried)"
+        f"{cell['normalised_val_accuracy']:.2f} % ({len(cell['trace'])} values tried, on "
+        f"{cell['images']['validated']} images)"
     )
     for task, score in cell["test"].items():
         click.echo(f"{task}, test: accuracy {score['accuracy']:.2f} % ({score['count']} images)")

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from trap2.evaluation.sweep import Sweep
 from trap2.evaluation.tasks import Scorer
 from trap2.merging.catalogue import METHODS, PUBLISHED_OPTION_GRIDS, check_options
 from trap2.merging.merger import Merger
@@ -59,19 +60,23 @@ def search_cell(
         search: the search's settings.
 
     Returns:
-        The cell's record: coefficient, options, the search's trace, and every task's score on
-        both splits.
+        The cell's record: coefficient, options, the search's trace, how many images it took, and
+        every task's score on both splits.
     """
     complete = check_options(method, options)
     grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
     trace: list[TracePoint] = []
+    sweep = Sweep(scorer)
     with _Merged(scorer.model, merger, method) as merged:
 
         def evaluate(s: float, tried: Options) -> float:
             merged.set(s, tried)
-            point: TracePoint = {"s": s, "value": scorer.normalised_accuracy()}
+            validated = sweep.value(s)
+            point: TracePoint = {"s": s, "value": validated.value}
+            if validated.scores is None:
+                point["at_most"] = True
             trace.append({**point, "options": tried} if grids else point)
-            return point["value"]
+            return validated.value
 
         found = search_options(
             evaluate,
@@ -82,13 +87,15 @@ def search_cell(
             patience=search.patience,
         )
         merged.set(found.coefficient, found.options)
-        val, test = scorer.scores("val"), scorer.scores("test")
+        test = scorer.scores("test")
     return {
         "coefficient": found.coefficient,
         "options": found.options,
         "normalised_val_accuracy": found.value,
         "trace": trace,
-        "val": {task: score_record(result) for task, result in val.items()},
+        # The plain search validates every value, and the chosen one again.
+        "images": {"validated": sweep.images, "plain": (len(trace) + 1) * sweep.every},
+        "val": {task: score_record(result) for task, result in sweep.best.items()},
         "test": {task: score_record(result) for task, result in test.items()},
     }
 

@@ -92,7 +92,11 @@ def merge_updates(
 
 def _result(cell: CellRecord) -> str:
     value = f"normalised validation accuracy {cell['normalised_val_accuracy']:.2f} %"
-    return f"s = {cell['coefficient']:g}, {value}" if "coefficient" in cell else value
+    if "coefficient" not in cell:
+        return value
+    images = cell["images"]
+    searched = f"{images['validated']} of {images['plain']} images"
+    return f"s = {cell['coefficient']:g}, {value}, {searched}"
 
 
 @dataclass(frozen=True)

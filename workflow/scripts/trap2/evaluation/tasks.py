@@ -121,7 +121,10 @@ class Scorer:
 
     def normalised_accuracy(self) -> float:
         """Mean over the tasks of validation accuracy / the unprotected update's (percent)."""
-        scores = self.scores("val")
+        return self.normalised(self.scores("val"))
+
+    def normalised(self, scores: Mapping[str, Score]) -> float:
+        """The same of every task's score."""
         ratios = [scores[name].accuracy / self.references[name] for name in self.tasks]
         return 100.0 * sum(ratios) / len(ratios)
 

@@ -21,7 +21,7 @@ class CoefficientSearch:
     Attributes:
         coefficient: the chosen s.
         value: the metric at it.
-        trace: every (s, metric) in the order of evaluation.
+        trace: every (s, metric) in the order of evaluation, the metric as it was given.
     """
 
     coefficient: float
@@ -60,7 +60,8 @@ def search_coefficient(
     it or the grid lacks it.  Among equal values the smaller s wins.
 
     Args:
-        evaluate: metric at s, larger is better.
+        evaluate: metric at s, larger is better; where an earlier s stays chosen whatever it is,
+            anything from the metric up to that one's will do.
         step: distance of the grid's values and its first value (paper: 0.1).
         maximum: last value of the grid (paper: 10.0).
         patience: values without improvement before stopping, at least 1 (paper: 10).

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from trap2.runtime.errors import Trap2Error
 from trap2.updates.records import ScoreRecord
@@ -30,6 +32,57 @@ class Score:
     def accuracy(self) -> float:
         """Accuracy in percent, 0 … 100."""
         return 100.0 * self.correct / self.count
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to some examples.
+
+    Attributes:
+        right: (n,) boolean, whether the largest logit is the label's.
+        losses: (n,) float64, cross-entropies in nats.
+    """
+
+    right: torch.Tensor
+    losses: torch.Tensor
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, labels: torch.Tensor) -> Answers:
+        """From logits (n, classes) and labels (n,), on any device."""
+        losses = F.cross_entropy(logits.double(), labels, reduction="none")
+        return cls(logits.argmax(dim=1) == labels, losses)
+
+    def score(self, batch_size: int) -> Score:
+        """The score of a whole split, whose examples these are in their order.
+
+        Args:
+            batch_size: losses are added up in such parts, and then the parts' sums, so that the
+                last bit of the mean does not depend on how the examples went through the model.
+        """
+        total = 0.0
+        for part in self.losses.cpu().split(batch_size):
+            # The sum that cross_entropy itself makes; Tensor.sum has another order.
+            none = torch.zeros(len(part), dtype=torch.long)
+            total += float(F.nll_loss(-part[:, None], none, reduction="sum"))
+        return Score(int(self.right.sum()), len(self.right), total / len(self.right))
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers to several parts of some examples, one after another."""
+    return Answers(torch.cat([p.right for p in parts]), torch.cat([p.losses for p in parts]))
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Refuse a split without examples, or with labels that a head has not.
+
+    Raises:
+        Trap2Error: it is so.
+    """
+    if not len(labels) or not 0 <= labels.min() <= labels.max() < classes:
+        raise Trap2Error(
+            f"a head of {classes} classes and {len(labels)} images with labels "
+            f"{sorted(set(labels.tolist()))[:20]} do not belong together"
+        )
 
 
 def has_bfloat16(device: torch.device) -> bool:

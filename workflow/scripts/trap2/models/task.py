@@ -58,6 +58,9 @@ class Task(Protocol):
     def batch(self, split: SplitName, chosen: np.ndarray) -> Batch:
         """Some examples of a split.
 
+        The inputs of a model's tasks are alike but for their number, so that several tasks' can be
+        joined for one pass.
+
         Args:
             split: ``train``, ``val`` or ``test``.
             chosen: (n,) their places in the split, in ``range(len(labels(split)))``.

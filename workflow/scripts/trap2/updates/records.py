@@ -99,18 +99,30 @@ class ProtectedRecord(UpdateRecord):
 
 
 class TracePoint(TypedDict):
-    """One value that a search tried; ``options`` where they are searched too."""
+    """One value that a search tried; ``options`` where they are searched too.
+
+    ``at_most`` is there, and true, where the search saw that s would not be chosen before it had
+    seen all images: then the metric is at most ``value``.
+    """
 
     s: float
     value: float
+    at_most: NotRequired[bool]
     options: NotRequired[Options]
+
+
+class ImagesRecord(TypedDict):
+    """Validation images that a search took, and that one of every value on every image takes."""
+
+    validated: int
+    plain: int
 
 
 class FoundCell(TypedDict):
     """One merge and its scores.
 
-    ``coefficient``, ``trace`` and ``val`` are of a merge whose coefficient was searched;
-    ``paper`` and ``coefficients`` (every task's share, by layer) of one that saw data.
+    ``coefficient``, ``trace``, ``images`` and ``val`` are of a merge whose coefficient was
+    searched; ``paper`` and ``coefficients`` (every task's share, by layer) of one that saw data.
     """
 
     options: Options
@@ -119,6 +131,7 @@ class FoundCell(TypedDict):
     val: NotRequired[dict[str, ScoreRecord]]
     coefficient: NotRequired[float]
     trace: NotRequired[list[TracePoint]]
+    images: NotRequired[ImagesRecord]
     paper: NotRequired[str]
     coefficients: NotRequired[dict[str, dict[str, float]]]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from trap2.data.prepared import Split, SplitName, UnknownSplit, check_split, open_task
 from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import normalise
-from trap2.models.scoring import Score, in_mixed_precision
+from trap2.models.scoring import Answers, Score, check_labels, in_mixed_precision, joined
 from trap2.models.task import Batch, Model, Reduction
 from trap2.runtime.errors import Trap2Error
 
@@ -76,19 +76,13 @@ class Classifier:
             Trap2Error: the split is empty or not opened, or the head is another task's or model's.
         """
         labels = self.labels(split)
-        if not len(labels) or not 0 <= labels.min() <= labels.max() < len(self.head):
-            raise Trap2Error(
-                f"a head of {len(self.head)} classes and {len(labels)} images with labels "
-                f"{sorted(set(labels.tolist()))[:20]} do not belong together"
-            )
-        count, correct, loss = len(labels), 0, 0.0
+        check_labels(labels, len(self.head))
+        count, found = len(labels), list[Answers]()
         mixed = in_mixed_precision(model, self.device)
         for start in range(0, count, self.batch_size):
             batch = self.batch(split, np.arange(start, min(start + self.batch_size, count)))
-            values = self.logits(mixed(batch.inputs))
-            correct += int((values.argmax(dim=1) == batch.labels).sum())
-            loss += float(F.cross_entropy(values.double(), batch.labels, reduction="sum"))
-        return Score(correct, count, loss / count)
+            found.append(Answers.of(self.logits(mixed(batch.inputs)), batch.labels))
+        return joined(found).score(self.batch_size)
 
     def _split(self, split: SplitName) -> Split:
         if check_split(split) not in self.splits:

@@ -1,0 +1,153 @@
+"""A model validated at one coefficient after another, each on as few images as decide.
+
+A coefficient that cannot be chosen any more, even if the model were right on every image not yet
+seen, is abandoned.  Images that the model got most wrong when it last saw them come first: at the
+next coefficient it is likely to get them wrong again.  What is chosen is what a validation of
+every coefficient on every image would choose (ours).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from trap2.evaluation.tasks import Scorer
+from trap2.models.scoring import Answers, Score, check_labels, in_mixed_precision
+
+FEWEST = 16
+"""Images of a step, if so many are left: fewer take a model as long."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a validation gave.
+
+    Attributes:
+        value: the normalised accuracy in percent; the most that it can be where it was abandoned.
+        scores: every task's; None where it was abandoned.
+    """
+
+    value: float
+    scores: dict[str, Score] | None
+
+
+@dataclass(frozen=True)
+class _Best:
+    s: float
+    value: float
+    scores: dict[str, Score]
+
+
+class Sweep:
+    """Validates a model at one coefficient after another.
+
+    Args:
+        scorer: whose model holds the weights to validate whenever it is asked.
+
+    Attributes:
+        images: how many have gone through the model.
+        every: how many a validation has.
+
+    Raises:
+        Trap2Error: a task has no validation images.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._labels = {name: task.labels("val") for name, task in scorer.tasks.items()}
+        for labels in self._labels.values():
+            check_labels(labels, int(labels.max(initial=0)) + 1)
+        counts = [len(labels) for labels in self._labels.values()]
+        self.images, self.every = 0, sum(counts)
+        self._best: _Best | None = None
+        # An image is its task's number and its place there.
+        self._task = np.repeat(np.arange(len(counts)), counts)
+        self._place = np.concatenate([np.arange(count) for count in counts])
+        # By how much its right answer raises the value, in percent.
+        references = np.array([scorer.references[name] for name in scorer.tasks])
+        self._weight = (1e4 / len(counts) / np.array(counts) / references)[self._task]
+        self._last_loss = np.zeros(self.every)
+
+    @property
+    def best(self) -> dict[str, Score]:
+        """Every task's score at the best value so far, of equal ones at the smallest s.
+
+        Raises:
+            ValueError: nothing was validated.
+        """
+        if self._best is None:
+            raise ValueError("nothing was validated")
+        return self._best.scores
+
+    def value(self, s: float) -> Validated:
+        """Validate the model as it is, with coefficient s, unless an earlier one turns out better.
+
+        A value equal to the best one counts as better at a smaller s alone.
+        """
+        least, best = -math.inf, self._best
+        if best is not None:
+            least = best.value if s >= best.s else math.nextafter(best.value, -math.inf)
+        found = self._validate(least)
+        if found.scores is not None and found.value > least:
+            self._best = _Best(s, found.value, found.scores)
+        return found
+
+    def _validate(self, least: float) -> Validated:
+        """Until all images are seen, or the value can no longer be more than ``least``."""
+        right, losses = np.ones(self.every, bool), np.zeros(self.every)
+        queue = np.argsort(-self._last_loss, kind="stable")
+        while len(queue):
+            most = self._value(right)
+            if most <= least:
+                return Validated(most, None)
+            part, queue = np.split(queue, [self._step(queue, most - least)])
+            for images, answers in self._answers(np.sort(part)):
+                right[images] = answers.right.cpu().numpy()
+                losses[images] = answers.losses.cpu().numpy()
+            self._last_loss[part] = losses[part]
+        return Validated(self._value(right), self._scores(right, losses))
+
+    def _step(self, queue: np.ndarray, excess: float) -> int:
+        """How many images of a queue must be wrong until ``excess`` percent are lost, at least."""
+        largest = min(task.batch_size for task in self._scorer.tasks.values())
+        losses = np.cumsum(self._weight[queue])
+        needed = int(np.searchsorted(losses, excess * (1 - 1e-9))) + 1
+        size = max(needed, FEWEST)
+        # No handful is left over: it takes as long, and one row is multiplied by another kernel.
+        return min(size if len(queue) - size >= FEWEST else len(queue), largest)
+
+    @torch.inference_mode()
+    def _answers(self, images: np.ndarray) -> Iterator[tuple[np.ndarray, Answers]]:
+        """The model's answers to images in ascending order, task by task."""
+        self.images += len(images)
+        names, tasks = list(self._scorer.tasks), self._scorer.tasks
+        rows = {names[k]: np.flatnonzero(self._task[images] == k) for k in range(len(names))}
+        rows = {name: mine for name, mine in rows.items() if len(mine)}
+        batches = {
+            name: tasks[name].batch("val", self._place[images[mine]]) for name, mine in rows.items()
+        }
+        inputs = torch.cat([batch.inputs for batch in batches.values()])
+        output = in_mixed_precision(self._scorer.model, inputs.device)(inputs)
+        for name, batch in batches.items():
+            # Of all rows, and then this task's: a task with one image has the bits of many.
+            logits = tasks[name].logits(output)[torch.from_numpy(rows[name]).to(output.device)]
+            check_labels(self._labels[name], logits.shape[1])
+            yield images[rows[name]], Answers.of(logits, batch.labels)
+
+    def _value(self, right: np.ndarray) -> float:
+        return self._scorer.normalised(self._scores(right))
+
+    def _scores(self, right: np.ndarray, losses: np.ndarray | None = None) -> dict[str, Score]:
+        found = {}
+        for k, (name, task) in enumerate(self._scorer.tasks.items()):
+            mine = right[self._task == k]
+            if losses is None:
+                found[name] = Score(int(mine.sum()), len(mine), math.nan)
+            else:
+                known = Answers(torch.from_numpy(mine), torch.from_numpy(losses[self._task == k]))
+                found[name] = known.score(task.batch_size)
+        return found
