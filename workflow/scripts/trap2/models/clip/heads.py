@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import open_clip
 import torch
 import torch.nn.functional as F
 
 from trap2.models.clip.architectures import VOCABULARY, ArchitectureError
 from trap2.runtime import files
 from trap2.runtime.errors import Trap2Error
+
+if TYPE_CHECKING:
+    import open_clip
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
@@ -32,6 +35,8 @@ def tokenizer_for(clip: open_clip.CLIP) -> Tokenizer:
             f"the model has {clip.vocab_size} tokens and CLIP's tokenizer {VOCABULARY}: it was "
             "trained with another one, and no other one is supported"
         )
+    import open_clip  # seconds, and whoever only reads a head needs none of it
+
     found: Tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
     return found
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trap2.models.clip.architectures import BackboneParams
+from trap2.models.clip.architectures import BackboneParams, configuration
 from trap2.models.clip.attention import separate_attention
-from trap2.models.clip.build import build_clip
+from trap2.models.clip.convnext import convnext_tower
 from trap2.models.clip.normalisation import convert_on_entry, from_metadata
+from trap2.models.clip.tags import CLIP_MEAN, CLIP_STD
+from trap2.models.clip.vision import VisionTower
 from trap2.runtime import files
 from trap2.updates.weights import weight_shapes
+
+if TYPE_CHECKING:
+    import open_clip
 
 
 def vision_tower(clip: open_clip.CLIP) -> nn.Module:
@@ -31,8 +37,8 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     A tower that was trained with other ones converts them on entry
     (:mod:`trap2.models.clip.normalisation`).
     """
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1)
+    mean = torch.tensor(CLIP_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(CLIP_STD, device=images.device).view(3, 1, 1)
     return images.float().div_(255).sub_(mean).div_(std)
 
 
@@ -63,7 +69,7 @@ def load_tower(path: str | Path, backbone: BackboneParams, device: torch.device)
     weight_shapes(path)
     tensors = files.read_tensors(path)
     with torch.device("meta"):
-        tower = vision_tower(build_clip(backbone["architecture"]))
+        tower = _empty_tower(backbone["architecture"])
     own = tower.state_dict()
     fits = own.keys() == tensors.keys() and all(
         own[name].shape == tensors[name].shape for name in own
@@ -80,3 +86,24 @@ def load_tower(path: str | Path, backbone: BackboneParams, device: torch.device)
         f"{path}: not the tower of this architecture (they differ in {', '.join(names[:3])}). "
         "Delete it and run snakemake again."
     )
+
+
+def _empty_tower(architecture: str | Mapping[str, object]) -> nn.Module:
+    """A tower whose weights are to be loaded, frozen and in evaluation mode.
+
+    Those that need timm are built through open_clip, which is imported for them alone.
+
+    Raises:
+        ArchitectureError: the architecture is not supported or cannot be built.
+    """
+    found = configuration(architecture)
+    tower: nn.Module | None
+    if "timm_model_name" in found["vision_cfg"]:
+        tower = convnext_tower(found)
+    else:
+        tower = VisionTower(found)
+    if tower is not None:
+        return tower.requires_grad_(False).eval()
+    from trap2.models.clip.build import build_clip
+
+    return vision_tower(build_clip(architecture))
