@@ -132,7 +132,8 @@ class _Block(nn.Module):
         y = self.mlp(self.norm(y)).permute(0, 3, 1, 2)
         if self.gamma is not None:
             y = y.mul(self.gamma.reshape(1, -1, 1, 1))
-        return y + x
+        found: torch.Tensor = y + x
+        return found
 
 
 class _Head(nn.Module):
@@ -141,7 +142,8 @@ class _Head(nn.Module):
         self.norm = _Norm2d(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+        found: torch.Tensor = self.norm(F.adaptive_avg_pool2d(x, 1)).flatten(1)
+        return found
 
 
 class _Norm2d(nn.LayerNorm):

@@ -55,7 +55,8 @@ class VisionTower(nn.Module):
         x = x[:, 1:].mean(dim=1) if self.average else x[:, 0]
         if self.norm_after_pool:
             x = self.ln_post(x)
-        return x @ self.proj
+        found: torch.Tensor = x @ self.proj
+        return found
 
 
 class _Transformer(nn.Module):
