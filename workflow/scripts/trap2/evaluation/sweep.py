@@ -16,7 +16,14 @@ import numpy as np
 import torch
 
 from trap2.evaluation.tasks import Scorer
-from trap2.models.scoring import Answers, Score, check_labels, in_mixed_precision
+from trap2.models.scoring import (
+    Answers,
+    Score,
+    at_once,
+    check_labels,
+    device_of,
+    in_mixed_precision,
+)
 
 FEWEST = 16
 """Images of a step, if so many are left: fewer take a model as long."""
@@ -113,7 +120,8 @@ class Sweep:
 
     def _step(self, queue: np.ndarray, excess: float) -> int:
         """How many images of a queue must be wrong until ``excess`` percent are lost, at least."""
-        largest = min(task.batch_size for task in self._scorer.tasks.values())
+        device = device_of(self._scorer.model)
+        largest = min(at_once(task.batch_size, device) for task in self._scorer.tasks.values())
         losses = np.cumsum(self._weight[queue])
         needed = int(np.searchsorted(losses, excess * (1 - 1e-9))) + 1
         size = max(needed, FEWEST)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from trap2.runtime.errors import Trap2Error
 from trap2.updates.records import ScoreRecord
@@ -83,6 +84,20 @@ def check_labels(labels: np.ndarray, classes: int) -> None:
             f"a head of {classes} classes and {len(labels)} images with labels "
             f"{sorted(set(labels.tolist()))[:20]} do not belong together"
         )
+
+
+_CACHED = 128
+"""Examples whose activations stay in a processor's cache: 256 took up to 1.4 times as long each."""
+
+
+def at_once(batch_size: int, device: torch.device) -> int:
+    """Examples of a forward pass without gradients, at most ``batch_size``, that go fastest."""
+    return min(batch_size, _CACHED) if device.type == "cpu" else batch_size
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are; the CPU for one without."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from trap2.data.prepared import Split, SplitName, UnknownSplit, check_split, open_task
 from trap2.models.clip.heads import read_head
 from trap2.models.clip.tower import normalise
-from trap2.models.scoring import Answers, Score, check_labels, in_mixed_precision, joined
+from trap2.models.scoring import Answers, Score, at_once, check_labels, in_mixed_precision, joined
 from trap2.models.task import Batch, Model, Reduction
 from trap2.runtime.errors import Trap2Error
 
@@ -31,7 +31,7 @@ class Classifier:
         splits: images and labels, of the splits that are needed.
         head: zero-shot head (C, d), rows of unit length.
         logit_scale: factor on the cosines; changes the loss, not the accuracy.
-        batch_size: images a forward pass of a score.
+        batch_size: images a forward pass of a score, at most.
         device: where the model lives.
     """
 
@@ -79,8 +79,9 @@ class Classifier:
         check_labels(labels, len(self.head))
         count, found = len(labels), list[Answers]()
         mixed = in_mixed_precision(model, self.device)
-        for start in range(0, count, self.batch_size):
-            batch = self.batch(split, np.arange(start, min(start + self.batch_size, count)))
+        size = at_once(self.batch_size, self.device)
+        for start in range(0, count, size):
+            batch = self.batch(split, np.arange(start, min(start + size, count)))
             found.append(Answers.of(self.logits(mixed(batch.inputs)), batch.labels))
         return joined(found).score(self.batch_size)
 
