@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from figures import Figure
 from trap2.merging.catalogue import METHODS, check_options, data_free_methods
 from trap2.merging.merger import Merger
 from trap2.runtime import files
@@ -277,6 +278,21 @@ def measure_checkpoints(blocks: int) -> Iterator[dict[str, Any]]:
                 "checkpoint_mb": size,
                 "peak_mb": peak,
             }
+
+
+def figures(everything: bool) -> Iterator[Figure]:
+    """Every operator and space at both sizes, or those that decide nothing by decomposing."""
+    shapes = list(SHAPES) if everything else list(SHAPES)[:1]
+    for shape in shapes:
+        for method in data_free_methods():
+            for space in METHODS[method].spaces:
+                if everything or space != "KnOTS":
+                    row = measure(shape, method, space, 2 if everything else 1, 3)
+                    yield Figure(
+                        *("merging", f"{method} in {space} space / dense, {shape}"),
+                        *(1 / row["ratio"], 1.0),
+                        f"{row['seconds']:.2f} and {row['dense_seconds']:.2f} s",
+                    )
 
 
 def main() -> None:

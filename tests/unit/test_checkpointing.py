@@ -20,8 +20,9 @@ from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
 from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import LoraUpdate, attach_adapter
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.updates.trainable import FullUpdate, TrainableUpdate
 
 torch.set_num_threads(1)
 
@@ -144,7 +145,7 @@ def test_no_protection_trains_dora_where_blocks_are_computed_again(
 ) -> None:
     base = recompute_blocks(tower("vit"))
     settings = AdapterSettings(rank=2, dropout=0.0, dora=True)
-    dora = LoraUpdate(base, lora_targets(base), settings, seed=1)
+    dora = attach_adapter(base, lora_targets(base), settings, seed=1)
     with pytest.raises(CheckpointError):
         gradient(dora)
     with pytest.raises(Trap2Error, match=r"DoRA .* recompute = true.* Set recompute to false"):

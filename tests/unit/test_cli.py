@@ -25,9 +25,10 @@ from trap2.runtime.errors import Trap2Error
 from trap2.training.finetune import finetune
 from trap2.updates.adapters import ADAPTER_FILES
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base, load_update
-from trap2.updates.trainable import FullUpdate, LoraUpdate
+from trap2.updates.trainable import FullUpdate
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 ARCHITECTURE: dict[str, Any] = {

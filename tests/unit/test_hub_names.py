@@ -22,9 +22,9 @@ from trap2.updates.hub_names import (
     import_adapter,
     to_hugging_face,
 )
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import load_update
-from trap2.updates.trainable import LoraUpdate
 
 torch.set_num_threads(1)
 

@@ -7,9 +7,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from trap2.runtime import files
+from trap2.runtime.seeding import seed_of
 from trap2.updates.adapters import is_dora, read_adapter, read_dora, write_adapter
+from trap2.updates.delta import UpdateError
+from trap2.updates.lora import LoraUpdate, attach_adapter
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import FullUpdate, LoraUpdate
+from trap2.updates.trainable import FullUpdate, Point, TrainableUpdate
 
 
 class Tower(nn.Module):
@@ -27,9 +30,9 @@ def tower() -> Tower:
     return Tower().requires_grad_(False)
 
 
-def trained(rslora: bool = False, alpha: int = 16, dora: bool = False) -> LoraUpdate:
+def trained(rslora: bool = False, alpha: int = 16, dora: bool = False) -> TrainableUpdate:
     settings = AdapterSettings(rank=3, alpha=alpha, rslora=rslora, dora=dora)
-    update = LoraUpdate(tower(), ["q_proj", "out_proj"], settings, seed=4)
+    update = attach_adapter(tower(), ["q_proj", "out_proj"], settings, seed=4)
     generator = torch.Generator().manual_seed(9)
     for parameter in update.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
@@ -191,3 +194,107 @@ def test_a_damaged_adapter_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(files.FileError, match=r"adapter_model\.safetensors: not a readable"):
         read_adapter(tmp_path)
+
+
+def peft_twin(settings: AdapterSettings, targets: list[str]) -> nn.Module:
+    """The same fresh adapter as PEFT attaches it."""
+    form = {"r": settings.rank, "lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
+    config = LoraConfig(**form, use_rslora=settings.rslora, target_modules=targets)
+    base = tower()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(4, "lora initialisation"))
+        return get_peft_model(base, config)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_initial_factors_masks_outputs_and_gradients_are_pefts_to_the_bit(rslora):
+    settings = AdapterSettings(rank=3, alpha=6, dropout=0.4, rslora=rslora)
+    targets = ["q_proj", "out_proj"]
+    ours, theirs = LoraUpdate(tower(), targets, settings, seed=4), peft_twin(settings, targets)
+    named = {n.replace(".default", ""): p for n, p in theirs.named_parameters() if p.requires_grad}
+    assert {f"base_model.model.{n}" for n in ours.named_parameters()} == set(named)
+    for name, tensor in ours.state().items():
+        assert torch.equal(tensor, named[name]), name
+        named[name].data.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)))
+        tensor.copy_(named[name].detach())
+    ours.module.train()
+    theirs.train()
+    x, outputs = torch.randn(6, 12), []
+    for model in (ours.at(1.0), theirs):
+        torch.manual_seed(3)
+        outputs.append(model(x))
+        outputs[-1].square().sum().backward()
+    assert torch.equal(*outputs)
+    assert not torch.equal(outputs[0], ours.at(0.0)(x))
+    for name, parameter in ours.named_parameters().items():
+        assert torch.equal(parameter.grad, named[f"base_model.model.{name}"].grad), name
+
+
+def test_peft_reads_the_configuration_as_its_own(tmp_path):
+    settings = AdapterSettings(rank=3, alpha=6, dropout=0.4, rslora=True)
+    LoraUpdate(tower(), ["q_proj"], settings, seed=4).save(tmp_path)
+    found = LoraConfig.from_pretrained(str(tmp_path)).to_dict()
+    own = LoraConfig(
+        r=3, lora_alpha=6, lora_dropout=0.4, use_rslora=True, target_modules=["q_proj"], bias="none"
+    )
+    expected = own.to_dict() | {"inference_mode": True}
+    del found["peft_version"], expected["peft_version"]
+    assert found == expected
+
+
+def gradients_of(update: TrainableUpdate) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in update.named_parameters().items()}
+
+
+@pytest.mark.parametrize("where", [0.3, Point({"q_proj.weight": 0.2, "out_proj.weight": 1.7})])
+def test_one_pass_at_two_scales_is_two_passes_on_the_same_masks(where):
+    settings = AdapterSettings(rank=3, alpha=6, dropout=0.4)
+    update = LoraUpdate(tower().double(), ["q_proj", "out_proj"], settings, seed=4)
+    for number, parameter in enumerate(update.parameters()):
+        generator = torch.Generator().manual_seed(number)
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    update.module.train()
+    x = torch.randn(2, 6, 12, dtype=torch.float64)  # tokens, as in a transformer
+    found = []
+    for together in (True, False):
+        update.module.zero_grad()
+        torch.manual_seed(3)
+        with update.same_masks():
+            if together:
+                nominal, off_nominal = update.pair(where)(x)
+            else:
+                nominal, off_nominal = update.at(1.0)(x), update.at(where)(x)
+        (nominal.square().mean() - 0.3 * off_nominal.square().mean()).backward()
+        found.append((nominal.detach(), off_nominal.detach(), gradients_of(update)))
+    assert not torch.allclose(found[0][0], found[0][1])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-13)
+
+
+def test_what_shares_no_weights_shares_no_pass():
+    point = Point(
+        {"q_proj.weight": 1.0, "out_proj.weight": 1.0}, {"q_proj.weight": torch.ones(8, 12)}
+    )
+    assert trained().pair(point) is None
+    assert trained(dora=True).pair(0.3) is None
+    assert FullUpdate(tower()).pair(0.3) is None
+
+
+def test_masks_are_kept_while_asked_for_and_drawn_anew_afterwards():
+    update = LoraUpdate(tower(), ["q_proj"], AdapterSettings(rank=3, dropout=0.5), seed=4)
+    update.load_state({name: torch.ones_like(t) for name, t in update.state().items()})
+    update.module.train()
+    x = torch.randn(6, 12)
+    with update.same_masks():
+        first, second = update.at(1.0)(x), update.at(1.0)(x)
+    assert torch.equal(first, second)
+    with update.same_masks():
+        assert not torch.equal(update.at(1.0)(x), first)
+    assert not torch.equal(update.at(1.0)(x), update.at(1.0)(x))
+
+
+def test_a_target_that_is_no_linear_layer_is_refused():
+    for target in ("relu", "q_projection", ""):
+        with pytest.raises(UpdateError, match="no linear layers of this model"):
+            LoraUpdate(tower(), ["q_proj", target], AdapterSettings(), seed=4)
+    with pytest.raises(UpdateError, match="attach_adapter"):
+        LoraUpdate(tower(), ["q_proj"], AdapterSettings(dora=True), seed=4)

@@ -18,9 +18,10 @@ from trap2.protection.protect import protect
 from trap2.runtime import files
 from trap2.updates.delta import CheckpointUpdate, LowRank
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import load_update
-from trap2.updates.trainable import FullUpdate, LoraUpdate
+from trap2.updates.trainable import FullUpdate
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 12,

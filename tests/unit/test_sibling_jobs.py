@@ -32,9 +32,10 @@ from trap2.suites.suite import lambdas_of, protections_of
 from trap2.training.finetune import finetune
 from trap2.updates.delta import LowRank, UpdateError
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256, load_update
-from trap2.updates.trainable import FullUpdate, LoraUpdate
+from trap2.updates.trainable import FullUpdate
 
 SUITES = Path(__file__).parents[2] / "config" / "suites"
 ARCHITECTURE: dict[str, Any] = {

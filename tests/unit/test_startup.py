@@ -40,7 +40,7 @@ for vision, build in ((vit, VisionTower), (convnext, convnext_tower)):
 
 ADAPT = """
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import LoraUpdate
+from trap2.updates.lora import LoraUpdate
 LoraUpdate(tower, lora_targets(tower), AdapterSettings(), 0)
 """
 
@@ -71,8 +71,5 @@ def test_a_job_without_a_model_imports_no_torch():
     assert loaded(imports(scripts), ("torch", *SLOW)) == set()
 
 
-def test_a_job_on_towers_imports_torch_and_no_other_models_and_an_adapter_adds_peft_alone():
-    program = imports(TENSORS) + LOAD
-    program += f"print(*sorted({{*{SLOW}}} & {{*sys.modules}}) or ['torch alone'], end='; ')\n"
-    found = loaded(program + ADAPT, ("open_clip", "timm", "peft"))
-    assert found == {"torch", "alone;", "peft"}
+def test_a_job_on_towers_with_an_adapter_imports_torch_and_no_other_models():
+    assert loaded(imports(TENSORS) + LOAD + ADAPT, ("torch", *SLOW)) == {"torch"}

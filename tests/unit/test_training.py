@@ -16,8 +16,9 @@ from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
 from trap2.runtime.interruption import Interrupted
 from trap2.training.settings import Optimisation
 from trap2.training.trainer import Trainer, batch_indices, learning_rate
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import FullUpdate, LoraUpdate
+from trap2.updates.trainable import FullUpdate
 
 CPU = torch.device("cpu")
 SETTINGS = Optimisation(
@@ -256,3 +257,42 @@ def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch, kind, native, e
 def test_the_cpu_computes_in_float32():
     with mixed_precision(CPU):
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("micro", [8, 4])
+def test_both_terms_in_one_pass_train_what_two_passes_train(micro):
+    trainers = [
+        make_trainer(objective=Trap2(0.3), micro_batch_size=micro, together=together)
+        for together in (False, True)
+    ]
+    passes = []
+    for trainer in trainers:
+        calls: list[int] = []
+        trainer.update.module.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        for _ in range(3):
+            trainer._step()
+            trainer.progress.step += 1
+        passes.append(len(calls))
+    assert passes[0] == 2 * passes[1] == 6 * (8 // micro)
+    apart, together = ([*t.update.state().values()] for t in trainers)
+    torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["full", "lora"])
+def test_the_tensors_stay_their_own_in_the_optimisers_one(form):
+    trainer = make_trainer(form)
+    before = {n: t.clone() for n, t in trainer.update.state().items()}
+    reference = [nn.Parameter(p.detach().clone()) for p in trainer.update.parameters()]
+    optimiser = torch.optim.AdamW(reference, lr=0.01, betas=(0.9, 0.98), eps=1e-6, weight_decay=0)
+    for parameter in reference:
+        parameter.grad = torch.randn_like(parameter)
+    for own, parameter in zip(trainer.update.parameters(), reference, strict=True):
+        own.grad.copy_(parameter.grad)
+    for group in trainer.optimiser.param_groups:
+        group.update(lr=0.01, betas=(0.9, 0.98), eps=1e-6, weight_decay=0)
+    optimiser.step()
+    trainer.optimiser.step()
+    for own, parameter in zip(trainer.update.parameters(), reference, strict=True):
+        assert torch.equal(own, parameter)
+    changed = trainer.update.state()
+    assert all(not torch.equal(changed[n], t) for n, t in before.items())

@@ -16,8 +16,9 @@ from trap2.protection.trap2_variants import LayerwiseTrap2, MixedTrap2
 from trap2.runtime.errors import Trap2Error
 from trap2.updates.adapters import read_dora
 from trap2.updates.delta import LowRank, UpdateError
+from trap2.updates.lora import attach_adapter
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import FullUpdate, LoraUpdate, Point
+from trap2.updates.trainable import FullUpdate, Point, TrainableUpdate
 
 LAYERS = ["first.weight", "second.weight"]
 LAW = Trap2(0.03)
@@ -43,12 +44,12 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64) * 0.4
 
 
-def update_of(form: str) -> LoraUpdate | FullUpdate:
+def update_of(form: str) -> TrainableUpdate:
     if form == "full":
-        update: LoraUpdate | FullUpdate = FullUpdate(Tower())
+        update: TrainableUpdate = FullUpdate(Tower())
     else:
         settings = AdapterSettings(rank=2, alpha=6, dropout=0.0, dora=form == "dora")
-        update = LoraUpdate(Tower(), ["first", "second"], settings, seed=1)
+        update = attach_adapter(Tower(), ["first", "second"], settings, seed=1)
         update.module.double()
     for number, parameter in enumerate(update.parameters()):
         parameter.data.add_(normal(*parameter.shape, seed=number))
@@ -99,10 +100,15 @@ def expected_gradient(b: list, a: list, scales: list, added: list, weight: float
     return found
 
 
+def factors(update: TrainableUpdate) -> tuple[list, list]:
+    """B and A of every layer."""
+    named = update.named_parameters()
+    return tuple([p for n, p in named.items() if f"lora_{part}" in n] for part in "BA")
+
+
 def gradients(objective, drawn) -> tuple[list, list, list]:
     update = update_of("lora")
-    b = [layer.lora_B["default"].weight for layer in update._layers]
-    a = [layer.lora_A["default"].weight for layer in update._layers]
+    b, a = factors(update)
     accumulate_gradient(lambda w: loss_of(update.at(w)(X)), objective, drawn)
     return (
         [p.detach() for p in b],
@@ -197,9 +203,8 @@ def test_equal_scales_are_trap2():
     _, _, found = gradients(LayerwiseTrap2(LAW), Point(dict.fromkeys(LAYERS, 0.4)))
     update = update_of("lora")
     accumulate_gradient(lambda w: loss_of(update.at(w)(X)), LAW, 0.4)
-    layers = update._layers
-    wanted = [(m.lora_B["default"].weight.grad, m.lora_A["default"].weight.grad) for m in layers]
-    check_gradients(found, wanted)
+    pairs = zip(*factors(update), strict=True)
+    check_gradients(found, [(b.grad, a.grad) for b, a in pairs])
 
 
 @pytest.mark.parametrize("form", ["lora", "full"])
@@ -219,7 +224,7 @@ def test_noise_has_the_form_and_the_norm_of_the_update_times_the_coefficient(for
 
 
 def test_noise_of_a_fresh_adapter_is_zero():
-    update = LoraUpdate(Tower(), ["first"], AdapterSettings(rank=2, alpha=2), seed=1)
+    update = attach_adapter(Tower(), ["first"], AdapterSettings(rank=2, alpha=2), seed=1)
     objective = MixedTrap2(LAW).within(Surroundings(update.layers))
     added = objective.draw(np.random.default_rng(0)).point.added
     assert dense(added["first.weight"]).abs().max() == 0

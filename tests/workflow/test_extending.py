@@ -264,7 +264,7 @@ from trap2.models.layers import blocks, lora_targets
 from trap2.suites.checks import check_merging
 from trap2.suites.load import load_suite
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import LoraUpdate
+from trap2.updates.lora import LoraUpdate
 from trap2.merging.merger import Merger
 from trap2.protection.post_hoc import protect_adapter
 from trap2.updates.delta import LowRank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -13,10 +13,10 @@ from trap2.models.task import Task
 from trap2.runtime.catalogue import Options
 from trap2.training.settings import Optimisation
 from trap2.training.trainer import Trainer
-from trap2.updates.adapters import PEFT_PREFIX
-from trap2.updates.delta import LowRank, Update
+from trap2.updates.delta import LayerUpdate, LowRank, Update, to_device
+from trap2.updates.lora import LoraUpdate
 from trap2.updates.settings import AdapterSettings
-from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.updates.trainable import FullUpdate, TrainableUpdate
 
 FACTOR = 4
 """Between the budgets of neighbouring points of a curve."""
@@ -43,7 +43,7 @@ def train(
     steps: int,
     validations: int,
     start: Merge | None = None,
-) -> dict[str, LowRank] | dict[str, torch.Tensor]:
+) -> dict[str, LayerUpdate]:
     """Train a fresh update with AdamW, as an update of its release format is trained.
 
     Adapters have the protected one's rank and no dropout; whole checkpoints are trained whole.
@@ -64,7 +64,6 @@ def train(
     run = f"{stage.name}/{stage.protected}/{images}/{steps}"
     update = _attach(stage, start, stage.torch_seed("update", str(images), str(steps)))
     whole = isinstance(update, FullUpdate)
-    before = {name: tensor.clone() for name, tensor in update.state().items()} if whole else {}
     size = min(options["batch_size"], images)
     settings = Optimisation(
         learning_rate=options["full_learning_rate" if whole else "learning_rate"],
@@ -76,10 +75,7 @@ def train(
     )
     seed = stage.torch_seed("batches")
     Trainer(update, task, settings, None, seed=seed, run=run, log=lambda _: None).fit()
-    state = update.state()
-    if whole:
-        return {name: tensor - before[name] for name, tensor in state.items()}
-    return _factors(state)
+    return to_device(update.layers(), torch.device("cpu"))
 
 
 def with_budget(merge: Merge, images: int, steps: int) -> Merge:
@@ -109,16 +105,3 @@ def _rank(update: Update) -> int:
     parts = (update[layer] for layer in update)
     ranks = [part.rank for part in parts if isinstance(part, LowRank)]
     return max(ranks, default=AdapterSettings().rank)
-
-
-def _factors(state: Mapping[str, torch.Tensor]) -> dict[str, LowRank]:
-    """The factors of an adapter whose α is its rank."""
-    suffix = ".lora_A.weight"
-    modules = [name.removesuffix(suffix) for name in state if name.endswith(suffix)]
-    return {
-        f"{module.removeprefix(PEFT_PREFIX)}.weight": LowRank(
-            state[f"{module}.lora_B.weight"].clone().cpu(),
-            state[f"{module}{suffix}"].clone().cpu(),
-        )
-        for module in modules
-    }

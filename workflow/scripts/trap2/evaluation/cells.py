@@ -48,7 +48,12 @@ def _content_key(cell: CellRecord) -> str:
 
 
 def search_cell(
-    scorer: Scorer, merger: Merger, method: str, options: Options, search: Search
+    scorer: Scorer,
+    merger: Merger,
+    method: str,
+    options: Options,
+    search: Search,
+    seed: int = 0,
 ) -> FoundCell:
     """Merge, search the coefficient on validation, and read the test split once.
 
@@ -58,6 +63,7 @@ def search_cell(
         method: a merging method of that space.
         options: the method's configured options.
         search: the search's settings.
+        seed: the configuration's; it decides the sample that screens, where one does.
 
     Returns:
         The cell's record: coefficient, options, the search's trace, how many images it took, and
@@ -66,7 +72,7 @@ def search_cell(
     complete = check_options(method, options)
     grids = PUBLISHED_OPTION_GRIDS.get(method, {}) if search.second_hyperparameter else {}
     trace: list[TracePoint] = []
-    sweep = Sweep(scorer)
+    sweep = Sweep(scorer, search.screening, seed)
     with _Merged(scorer.model, merger, method) as merged:
 
         def evaluate(s: float, tried: Options) -> float:
@@ -75,6 +81,8 @@ def search_cell(
             point: TracePoint = {"s": s, "value": validated.value}
             if validated.scores is None:
                 point["at_most"] = True
+            if validated.screened:
+                point["screened"] = True
             trace.append({**point, "options": tried} if grids else point)
             return validated.value
 

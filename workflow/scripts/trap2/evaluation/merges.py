@@ -136,7 +136,8 @@ class _Maker:
             return cast(CellRecord, {**data, **facts, **unsealed})
         if place not in self.mergers:
             self.mergers[place] = Merger(list(self.updates), place)
-        found = search_cell(self.scorer, self.mergers[place], method, options, self._search())
+        merger, search = self.mergers[place], self._search()
+        found = search_cell(self.scorer, merger, method, options, search, self.plan.seed)
         facts = {"merge_method": method, "merge_space": place}
         return cast(CellRecord, {**found, **facts, **unsealed})
 

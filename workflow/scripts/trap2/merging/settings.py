@@ -22,6 +22,13 @@ class Search:
         at_least=1,
         at_most=GRID_LIMIT,
     )
+    screening: float = setting(
+        "Share of each task's validation images by which a coefficient may be given up early, four "
+        "standard errors below the best; not exact, and 0 for none.",
+        0.0,
+        at_least=0,
+        at_most=1,
+    )
     second_hyperparameter: bool = setting(
         "Also search TIES' and DARE's ratio and CART's rank, as the authors' code does.", False
     )

@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trap2.models.layers import blocks
 
-# The dictionaries of PEFT's layers, adapter to scale, with what they held.
-Scales = list[tuple[dict[str, float], dict[str, float]]]
+# An adapter's layers, with the scale that each had.
+Scales = list[tuple[Any, float | torch.Tensor]]
 
 
 class _Plain(nn.Module):
@@ -57,8 +57,8 @@ def _checkpointed(plain: _Plain, *inputs: Any, **named: Any) -> Any:
         return plain(*inputs, **named)
     # Under torch.func.functional_call these are the scaled weights, not the module's own.
     weights: dict[str, torch.Tensor] = dict(plain.named_parameters())
-    found = (getattr(module, "scaling", None) for module in plain.modules())
-    scales = [(scaling, dict(scaling)) for scaling in found if isinstance(scaling, dict)]
+    found = ((module, getattr(module, "scaling", None)) for module in plain.modules())
+    scales = [(layer, s) for layer, s in found if isinstance(s, float | torch.Tensor)]
 
     def run(*inputs: Any) -> Any:
         with _scaled(scales):
@@ -69,12 +69,12 @@ def _checkpointed(plain: _Plain, *inputs: Any, **named: Any) -> Any:
 
 @contextmanager
 def _scaled(scales: Scales) -> Iterator[None]:
-    """PEFT's adapter scales as they were."""
-    found = [(current, dict(current)) for current, _ in scales]
-    for current, wanted in scales:
-        current.update(wanted)
+    """The adapter's scales as they were."""
+    now = [(layer, layer.scaling) for layer, _ in scales]
+    for layer, s in scales:
+        layer.scaling = s
     try:
         yield
     finally:
-        for current, before in found:
-            current.update(before)
+        for layer, s in now:
+            layer.scaling = s

@@ -17,7 +17,8 @@ from trap2.protection.protection import Accuracy
 from trap2.protection.transforms import attention_heads
 from trap2.updates.delta import LowRank, UpdateError
 from trap2.updates.key import UpdateKey
-from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.updates.lora import LoraUpdate
+from trap2.updates.trainable import FullUpdate, TrainableUpdate
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -103,20 +104,18 @@ def transform_trained(
         weights = {name: weight.cpu() for name, weight in update.state().items()}
         common["accuracy"] = accuracy_with(base, weights, task)
         update.load_state(protect_checkpoint(key.protection, weights, origin, heads, **common))
-    elif isinstance(update, LoraUpdate):
-        adapter = _low_rank(update)
+    else:
+        lora, adapter = _factors(update)
         common["accuracy"] = accuracy_with(base, added(origin, adapter), task)
-        update.set_factors(protect_adapter(key.protection, adapter, origin, heads, **common))
+        lora.set_factors(protect_adapter(key.protection, adapter, origin, heads, **common))
     return {"options": dict(PROTECTIONS[key.protection].check_options(options)), **found}
 
 
-def _low_rank(update: LoraUpdate) -> dict[str, LowRank]:
-    found = {}
-    for name, delta in update.layers().items():
-        if not isinstance(delta, LowRank):
-            raise UpdateError(
-                f"layer {name} is DoRA's, and a transform of adapters takes B and A. Set "
-                "adapter.dora to false, or choose a protection without transform"
-            )
-        found[name] = LowRank(delta.B.cpu(), delta.A.cpu())
-    return found
+def _factors(update: TrainableUpdate) -> tuple[LoraUpdate, dict[str, LowRank]]:
+    if not isinstance(update, LoraUpdate):
+        raise UpdateError(
+            "a DoRA adapter's ΔW is no product BA, and a transform of adapters takes B and A. Set "
+            "adapter.dora to false, or choose a protection without transform"
+        )
+    found = {name: LowRank(f.B.cpu(), f.A.cpu()) for name, f in update.factors().items()}
+    return update, found

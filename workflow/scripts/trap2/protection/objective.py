@@ -19,6 +19,15 @@ LossAt = Callable[["Where"], "torch.Tensor"]
 (:class:`trap2.updates.trainable.Point`), a scalar tensor."""
 
 
+@runtime_checkable
+class PairedLoss(Protocol):
+    """A :data:`LossAt` that can find the loss at s = 1 and at a point in one pass."""
+
+    def both(self, where: Where) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The loss at s = 1 and that at the point; None where they take a pass each."""
+        ...
+
+
 class Objective(Protocol):
     """An objective of training, as the training loop uses it."""
 

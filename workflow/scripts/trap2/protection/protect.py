@@ -25,6 +25,8 @@ from trap2.runtime.versions import versions
 from trap2.updates.adapters import CHECKPOINT_FILE, read_adapter, write_adapter
 from trap2.updates.delta import LowRank
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import LoraUpdate
+from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base
 from trap2.updates.trainable import FullUpdate
 from trap2.updates.weights import read_weights
@@ -122,8 +124,6 @@ def _write_adapter(
     measure: Measure | None,
     common: dict[str, Any],
 ) -> nn.Module:
-    from peft import PeftModel
-
     adapter = {layer: LowRank(b, a) for layer, (b, a) in read_adapter(source).items()}
     origin = base.state_dict()
     accuracy = None if measure is None else measure(added(origin, adapter))
@@ -131,7 +131,12 @@ def _write_adapter(
         protection, adapter, origin, attention_heads(base), accuracy=accuracy, **common
     )
     write_adapter(folder, {layer: (delta.B, delta.A) for layer, delta in protected.items()})
-    return PeftModel.from_pretrained(base, str(folder)).eval()
+    rank = next(iter(protected.values())).rank
+    settings = AdapterSettings(rank=rank, alpha=rank, dropout=0.0)
+    targets = [layer.removesuffix(".weight") for layer in protected]
+    update = LoraUpdate(base, targets, settings, seed=0)
+    update.set_factors(protected)
+    return update.module.eval()
 
 
 def _write_checkpoint(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trap2.protection.objective import accumulate_gradient
+from trap2.protection.objective import PairedLoss, accumulate_gradient
 from trap2.protection.settings import WEIGHTINGS as NAMES
 from trap2.protection.settings import Trap2Settings, range_problem
 from trap2.runtime.errors import Trap2Error
@@ -98,7 +98,7 @@ class Trap2:
 def accumulate_terms(
     loss_at: Callable[[Any], torch.Tensor], where: Any, weight: float, share: float
 ) -> tuple[float, float]:
-    """Add the gradient of L(W0 + ΔW) − weight · L(where), one pass after the other.
+    """Add the gradient of L(W0 + ΔW) − weight · L(where), in one pass or one after the other.
 
     Args:
         loss_at: the mini-batch loss at a scale of the update or at a point, a scalar tensor.
@@ -111,12 +111,20 @@ def accumulate_terms(
     """
     if weight == 0:
         return accumulate_gradient(loss_at, None, where, share)
-    state = _random_state()
+    found = loss_at.both(where) if isinstance(loss_at, PairedLoss) else None
+    if found is not None:
+        nominal, off_nominal = found
+        (share * (nominal - weight * off_nominal)).backward()
+        return nominal.item(), off_nominal.item()
+    before = _random_state()
     nominal = loss_at(1.0)
     (share * nominal).backward()
-    _set_random_state(state)
+    after = _random_state()
+    _set_random_state(before)
     off_nominal = loss_at(where)
     (-share * weight * off_nominal).backward()
+    # A loss that keeps its masks has drawn none the second time.
+    _set_random_state(after)
     return nominal.item(), off_nominal.item()
 
 

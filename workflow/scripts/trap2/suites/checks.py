@@ -255,6 +255,11 @@ def _release_problems(suite: Suite) -> Iterator[str]:
             )
         if release_format == "full" and settings.adapter is not None:
             yield f"{where}.adapter is set; whole checkpoints have no adapter. Remove the key"
+        if settings.optimisation.together and release_format == "full":
+            yield (
+                f"{where}.optimisation.together is set to true; it is for adapters, whose two "
+                "passes have their weights in common. Remove the key"
+            )
 
 
 def _protection_problems(suite: Suite) -> Iterator[str]:

@@ -29,10 +29,11 @@ from trap2.training.trainer import Trainer
 from trap2.updates.adapters import ADAPTER_FILES, CHECKPOINT_FILE
 from trap2.updates.delta import Update, UpdateError, to_device
 from trap2.updates.key import UpdateKey
+from trap2.updates.lora import attach_adapter
 from trap2.updates.records import Number
 from trap2.updates.settings import AdapterSettings
 from trap2.updates.stored import BASE_KEY, base_sha256, check_base
-from trap2.updates.trainable import FullUpdate, LoraUpdate, TrainableUpdate
+from trap2.updates.trainable import FullUpdate, TrainableUpdate
 
 CHECKPOINT_SECONDS = 300.0
 
@@ -213,7 +214,7 @@ def _attach(
     if release_format == "full":
         return FullUpdate(model)
     settings = AdapterSettings(**training.get("adapter", {}))
-    update = LoraUpdate(model, lora_targets(model), settings, seed)
+    update = attach_adapter(model, lora_targets(model), settings, seed)
     update.module.to(device)
     return update
 

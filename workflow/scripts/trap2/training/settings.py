@@ -24,6 +24,11 @@ class Optimisation:
         at_least=1,
         at_most=10**6,
     )
+    together: bool = setting(
+        "Both terms of TRAP²'s objective in one pass over twice the images: fewer and larger "
+        "operations, twice the activations, the same gradient to rounding. Adapters alone.",
+        False,
+    )
     warmup_steps: int = setting("Steps of linear warm-up.", 500, at_least=0, at_most=10**8)
     beta1: float = setting("AdamW's first decay rate.", 0.9, at_least=0, below=1)
     beta2: float = setting("AdamW's second decay rate.", 0.98, at_least=0, below=1)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from trap2.data.prepared import SplitName
-from trap2.models.scoring import Score, in_mixed_precision
-from trap2.models.task import Batch, Task
+from trap2.models.scoring import Score, in_mixed_precision, mixed_precision
+from trap2.models.task import Task
 from trap2.protection.objective import (
     Objective,
     SituatedObjective,
@@ -71,6 +72,26 @@ def batch_indices(n: int, batch_size: int, step: int, seed: int, run: str) -> np
     return indices
 
 
+def flatten(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+    """One parameter of which the given ones become views, and its gradient theirs.
+
+    The optimiser is a dozen operations a tensor, which for an adapter's many small ones take
+    longer than the numbers; on one tensor they are the same numbers.
+
+    Args:
+        parameters: of one type, on one device.
+    """
+    flat = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    start = 0
+    for parameter in parameters:
+        part = slice(start, start + parameter.numel())
+        parameter.data = flat.data[part].view_as(parameter)
+        parameter.grad = flat.grad[part].view_as(parameter)
+        start = part.stop
+    return flat
+
+
 class Trainer:
     """Fits an update to a task and keeps the weights of the best validation."""
 
@@ -109,8 +130,9 @@ class Trainer:
         self.seed, self.run, self.log, self.start = seed, run, log, start
         self.device = update.parameters()[0].device
         self.progress = Progress()
+        self.flat = flatten(update.parameters())
         self.optimiser = torch.optim.AdamW(
-            update.parameters(),
+            [self.flat],
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
             eps=settings.epsilon,
@@ -178,27 +200,22 @@ class Trainer:
             drawn = self.objective.draw(numpy_generator(self.seed, self.run, "scale", str(step)))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(settings, step)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=False)
         count = len(self.task.labels("train"))
         chosen = batch_indices(count, settings.batch_size, step, self.seed, self.run)
         nominal = off_nominal = 0.0
         for start in range(0, settings.batch_size, settings.micro_batch_size):
             part = chosen[start : start + settings.micro_batch_size]
             share = len(part) / settings.batch_size
-            loss_at = self._loss(self.task.batch("train", part))
-            losses = accumulate_gradient(loss_at, self.objective, drawn, share)
+            loss_at = _BatchLoss(self.update, self.task, part, self.device, settings.together)
+            with self.update.same_masks():
+                losses = accumulate_gradient(loss_at, self.objective, drawn, share)
             nominal, off_nominal = nominal + share * losses[0], off_nominal + share * losses[1]
-        torch.nn.utils.clip_grad_norm_(self.update.parameters(), settings.clip_norm)
+        gradients = [p.grad for p in self.update.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        torch.nn.utils.clip_grads_with_norm_([self.flat], settings.clip_norm, norm)
         self.optimiser.step()
         return nominal, off_nominal
-
-    def _loss(self, batch: Batch) -> Callable[[Where], torch.Tensor]:
-        """The loss on a batch by the scale of the update, or by a point off that line."""
-
-        def loss_at(where: Where) -> torch.Tensor:
-            return self.task.loss(in_mixed_precision(self.update.at(where), self.device), batch)
-
-        return loss_at
 
     def _validate(self) -> None:
         progress = self.progress
@@ -217,9 +234,8 @@ class Trainer:
     def _save(self, path: Path) -> None:
         tensors = {f"now.{n}": t for n, t in self.update.state().items()}
         tensors |= {f"best.{n}": t for n, t in self.best.items()}
-        for i, parameter in enumerate(self.update.parameters()):
-            moments = self.optimiser.state.get(parameter, {})
-            tensors |= {f"optimiser.{i}.{n}": torch.as_tensor(v) for n, v in moments.items()}
+        moments = self.optimiser.state.get(self.flat, {})
+        tensors |= {f"optimiser.{n}": torch.as_tensor(v) for n, v in moments.items()}
         metadata = {"run": self._identity(), "progress": json.dumps(asdict(self.progress))}
         files.write_tensors(path, tensors, metadata)
         self.log(f"step {self.progress.step}: wrote {path.name}, a killed job resumes from here")
@@ -241,17 +257,48 @@ class Trainer:
             return
         self.update.load_state(_part(tensors, "now."))
         self.best = {n: t.to(self.device) for n, t in _part(tensors, "best.").items()}
-        for i, parameter in enumerate(self.update.parameters()):
-            moments = _part(tensors, f"optimiser.{i}.")
-            self.optimiser.state[parameter] = {
-                n: t if n == "step" else t.to(self.device) for n, t in moments.items()
-            }
+        self.optimiser.state[self.flat] = {
+            n: t if n == "step" else t.to(self.device)
+            for n, t in _part(tensors, "optimiser.").items()
+        }
         self.progress = Progress(**json.loads(metadata["progress"]))
         self.log(f"resuming from step {self.progress.step}")
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+class _BatchLoss:
+    """The loss on a batch by the scale of the update, or by a point off that line."""
+
+    def __init__(
+        self,
+        update: TrainableUpdate,
+        task: Task,
+        chosen: np.ndarray,
+        device: torch.device,
+        together: bool,
+    ) -> None:
+        self._update, self._task, self._device = update, task, device
+        self._batch, self._together = task.batch("train", chosen), together
+
+    def __call__(self, where: Where) -> torch.Tensor:
+        model = in_mixed_precision(self._update.at(where), self._device)
+        return self._task.loss(model, self._batch)
+
+    def both(self, where: Where) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The loss at s = 1 and that at a point, where they are to share a pass and can."""
+        pair = self._update.pair(where) if self._together else None
+        if pair is None:
+            return None
+        with mixed_precision(self._device):
+            outputs = pair(self._batch.inputs)
+        nominal, off_nominal = (self._loss_of(output) for output in outputs)
+        return nominal, off_nominal
+
+    def _loss_of(self, output: torch.Tensor) -> torch.Tensor:
+        return self._task.loss(lambda _inputs: output, self._batch)
 
 
 class _Clock:

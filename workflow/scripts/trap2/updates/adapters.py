@@ -1,8 +1,8 @@
-"""Releasable updates under training: a LoRA adapter or all the weights (paper, Eq. 1, 5)."""
+"""Adapters as PEFT's files, written and read without PEFT."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,43 +44,45 @@ def write_adapter(
         )
     rank = ranks.pop()
     targets = [layer.removesuffix(".weight") for layer in factors]
-    config = _configuration(AdapterSettings(rank=rank, alpha=rank, dropout=0.0), targets)
+    settings = AdapterSettings(rank=rank, alpha=rank, dropout=0.0)
     tensors = {}
     for target, (b, a) in zip(targets, factors.values(), strict=True):
         tensors[f"{PEFT_PREFIX}{target}.lora_A.weight"] = a
         tensors[f"{PEFT_PREFIX}{target}.lora_B.weight"] = b
-    _write_adapter(folder, tensors, config)
+    write_adapter_files(folder, tensors, adapter_configuration(settings, targets))
 
 
-def _configuration(settings: AdapterSettings, targets: list[str]) -> Any:
-    from peft import LoraConfig
+def adapter_configuration(settings: AdapterSettings, targets: Sequence[str]) -> dict[str, Any]:
+    """What ``adapter_config.json`` says; of the keys that it lacks, PEFT takes its defaults.
 
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        use_rslora=settings.rslora,
-        use_dora=settings.dora,
-        bias="none",
-    )
+    Args:
+        settings: the adapter's form.
+        targets: full names of the adapted modules.
+    """
+    return {
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": settings.rank,
+        "target_modules": sorted(targets),
+        "task_type": None,
+        "use_dora": settings.dora,
+        "use_rslora": settings.rslora,
+    }
 
 
-def _write_adapter(folder: str | Path, tensors: dict[str, torch.Tensor], config: Any) -> None:
-    settings = config.to_dict() | {"inference_mode": True}
+def write_adapter_files(
+    folder: str | Path, tensors: dict[str, torch.Tensor], configuration: Mapping[str, Any]
+) -> None:
+    """Write the tensors of an adapter under PEFT's names, and its configuration."""
     files.write_tensors(Path(folder) / ADAPTER_FILES[0], tensors, {"format": "pt"})
-    files.write_json(Path(folder) / ADAPTER_FILES[1], _jsonable(settings))
-
-
-def _jsonable(value: Any) -> Any:
-    """PEFT's configuration with sets sorted and enumerations by value, so that bytes repeat."""
-    if isinstance(value, dict):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    return getattr(value, "value", value)
+    files.write_json(Path(folder) / ADAPTER_FILES[1], configuration)
 
 
 def is_dora(folder: str | Path) -> bool:
@@ -145,7 +147,7 @@ def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[s
                 f"magnitudes {tuple(magnitude.shape)}, the base model's weight is "
                 f"{tuple(base.shape)}; the update belongs to another base"
             )
-        update[layer] = _dora(base, b @ a, magnitude)
+        update[layer] = dora_delta(base, b @ a, magnitude)
         if not update[layer].isfinite().all():
             raise files.FileError(f"{folder}: {layer}: a row of W0 + BA is zero or too large")
     if magnitudes:
@@ -153,7 +155,8 @@ def read_dora(folder: str | Path, weights: Mapping[str, torch.Tensor]) -> dict[s
     return update
 
 
-def _dora(base: torch.Tensor, delta: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+def dora_delta(base: torch.Tensor, delta: torch.Tensor, magnitude: torch.Tensor) -> torch.Tensor:
+    """M (W0 + BA) / ‖W0 + BA‖ − W0 (Liu et al. 2024, Eq. 5), the norms and m a row."""
     moved = base + delta
     norm = torch.linalg.vector_norm(moved, dim=1)
     found: torch.Tensor = (magnitude / norm)[:, None] * moved - base

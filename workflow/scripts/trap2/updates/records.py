@@ -102,12 +102,14 @@ class TracePoint(TypedDict):
     """One value that a search tried; ``options`` where they are searched too.
 
     ``at_most`` is there, and true, where the search saw that s would not be chosen before it had
-    seen all images: then the metric is at most ``value``.
+    seen all images: then the metric is at most ``value``.  With ``screened`` a sample of them said
+    so, and it is at most ``value`` but for four standard errors.
     """
 
     s: float
     value: float
     at_most: NotRequired[bool]
+    screened: NotRequired[bool]
     options: NotRequired[Options]
 
 
