@@ -263,6 +263,15 @@ def test_cells_are_kept_until_what_they_depend_on_changes(
     assert runs[5:] == [0]
 
 
+def test_the_first_seeds_make_curves_and_the_others_their_last_points() -> None:
+    given = {"sft": {"points": 2}, "two": {"points": 5}}
+    plan = AttackPlan([], given, {}, curve_seeds=2)
+    assert [plan.options_of("sft", seed)["points"] for seed in range(4)] == [2, 2, 1, 1]
+    # Its points are those of a grid.
+    assert plan.options_of("two", 3)["points"] == 5
+    assert AttackPlan([], given, {}).options_of("sft", 9)["points"] == 2
+
+
 def attacked(stage: Stage, output: Path, *names: str, given: str = "x") -> dict[str, Any]:
     plan = AttackPlan([(name, 0) for name in names], {}, dict.fromkeys(names, "code"))
     depends_on = {"logit_scale": given}

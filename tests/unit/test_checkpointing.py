@@ -121,6 +121,24 @@ def test_a_block_finds_its_layers_scales_and_the_added_direction_again(
         assert torch.equal(found[1][name], expected), name
 
 
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+def test_a_block_finds_both_scales_of_one_pass_and_its_masks_again(family: str) -> None:
+    found = []
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    for base in (tower(family), recompute_blocks(tower(family))):
+        update = attach("lora", base)
+        update.module.train()
+        torch.manual_seed(7)
+        pair = update.pair(0.3)
+        assert pair is not None
+        with update.same_masks():
+            nominal, off_nominal = pair(images)
+            (nominal.square().mean() - 0.5 * off_nominal.square().mean()).backward()
+        found.append({name: p.grad for name, p in update.named_parameters().items()})
+    for name, expected in found[0].items():
+        assert torch.equal(found[1][name], expected), name
+
+
 def train(tmp_path: Path, objective: Objective | None, **adapter: Any) -> None:
     """A training that ends where it reads its first file."""
     finetune(

@@ -33,6 +33,7 @@ rule attack_updates:
         tasks=parameters.tasks,
         cells=parameters.attack_cells,
         options=parameters.attack_options,
+        curve_seeds=parameters.curve_seeds,
         search=parameters.search,
         seed=parameters.seed,
         logit_scale=parameters.logit_scale,

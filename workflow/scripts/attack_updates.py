@@ -39,7 +39,7 @@ with job.running(snakemake) as log:
     )
     attack_updates(
         stage,
-        AttackPlan(params.cells, params.options, params.attacks),
+        AttackPlan(params.cells, params.options, params.attacks, params.curve_seeds),
         record,
         {
             "inputs": input_digests(map(str, given)),

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from trap2.attacks.attack import Attack
+from trap2.attacks.attack import POINTS, Attack
 from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.meter import Meter
 from trap2.attacks.stage import Merge, Stage, are_finite
@@ -46,11 +46,24 @@ class AttackPlan:
         cells: (attack, attack seed) of every cell, in order.
         options: the configured options of attacks that have some.
         code: the digest of each attack's code.
+        curve_seeds: so many attack seeds make every point of a curve, the others its last.
     """
 
     cells: Sequence[tuple[str, int]]
     options: Mapping[str, Options]
     code: Mapping[str, str]
+    curve_seeds: int = 100
+
+    def options_of(self, attack: str, attack_seed: int) -> Options:
+        """The complete options of a cell.
+
+        Raises:
+            CatalogueError: an option is unknown or out of its range.
+        """
+        given = dict(self.options.get(attack, {}))
+        if attack_seed >= self.curve_seeds and ATTACKS[attack].options.get("points") is POINTS:
+            given["points"] = 1
+        return ATTACKS[attack].check_options(given)
 
 
 def cell_name(attack: str, attack_seed: int) -> str:
@@ -97,7 +110,7 @@ def attack_updates(
     made: dict[str, AttackCell] = {}
     for attack, attack_seed in plan.cells:
         name = cell_name(attack, attack_seed)
-        options = ATTACKS[attack].check_options(plan.options.get(attack, {}))
+        options = plan.options_of(attack, attack_seed)
         own = {"attack": attack, "attack_seed": attack_seed, "options": dict(options)}
         key = cell_key({**common, **own, "attack_code": plan.code[attack]})
         cell = earlier.get(name)

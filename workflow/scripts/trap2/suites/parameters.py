@@ -174,6 +174,10 @@ class Parameters:
         """Every (attack, attack seed) of a job."""
         return threats.attack_cells(self.suites(w.suite), w.release_format, w.backbone)
 
+    def curve_seeds(self, w: Wildcards) -> int:
+        """How many seeds of an attack make every point of its curve."""
+        return threats.threats_of(self.suites(w.suite)).curve_seeds
+
     def attack_options(self, w: Wildcards) -> Leaf:
         """The options of a job's attacks."""
         given = threats.threats_of(self.suites(w.suite)).options

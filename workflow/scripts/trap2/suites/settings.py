@@ -245,6 +245,12 @@ class Threats:
         at_least=1,
         at_most=100,
     )
+    curve_seeds: int = setting(
+        "Of these, those that make every point of an attack's curve; the others make its last.",
+        100,
+        at_least=1,
+        at_most=100,
+    )
 
 
 @dataclass(frozen=True)
