@@ -97,6 +97,7 @@ class LoraUpdate:
         if settings.dora:
             raise UpdateError("DoRA's ΔW is no product BA: attach_adapter attaches it")
         self._settings, self.module = settings, model
+        self._draws_alone = not any(map(_draws, model.modules()))
         self._layers = _adapt(model, targets, settings, seed)
         self._names = [f"{name}.weight" for name in self._layers]
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -124,7 +125,7 @@ class LoraUpdate:
     def pair(self, where: Where) -> Pair | None:
         point = where if isinstance(where, Point) else Point(dict.fromkeys(self._names, where))
         point.check(self._names)
-        if point.added:
+        if point.added or not self._draws_alone:
             return None
         like = self._parameters[0]
         both = [like.new_tensor([1.0, point.scales[name]]) for name in self._names]
@@ -140,7 +141,8 @@ class LoraUpdate:
     @contextmanager
     def same_masks(self) -> Iterator[None]:
         # A processor draws them slowly; on a GPU they are drawn again, and take no memory between.
-        if self._parameters[0].device.type != "cpu":
+        # What else draws, as stochastic depth does, must find the generator where it was.
+        if self._parameters[0].device.type != "cpu" or not self._draws_alone:
             yield
             return
         masks: dict[nn.Module, torch.Tensor] = {}
@@ -247,6 +249,11 @@ def attach_adapter(
 
         return DoraUpdate(model, targets, settings, seed)
     return LoraUpdate(model, targets, settings, seed)
+
+
+def _draws(module: nn.Module) -> bool:
+    """Whether a module of the base draws at random in training: dropout or stochastic depth."""
+    return any(getattr(module, name, 0) for name in ("p", "drop_prob"))
 
 
 def _adapt(

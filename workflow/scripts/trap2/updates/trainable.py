@@ -89,11 +89,15 @@ class TrainableUpdate(Protocol):
 
         Returns:
             None where the two cannot share a pass, because their weights have no factors in
-            common: all the weights, DoRA, and a point with an added direction.
+            common (all the weights, DoRA, a point with an added direction) or because the base
+            itself draws at random, as with stochastic depth.
         """
 
     def same_masks(self) -> AbstractContextManager[None]:
-        """While it is open, the passes of a batch have the dropout masks of the first."""
+        """While it is open, passes of a batch may take the dropout masks of the first.
+
+        They are the masks that the generator, set back, would draw again.
+        """
 
     def layers(self) -> dict[str, LayerUpdate]:
         """ΔW as it is now, by weight name: factors of LoRA, else tensors; detached."""
