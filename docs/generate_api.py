@@ -45,6 +45,11 @@ SURFACE = {
         "trap2.updates.trainable.TrainableUpdate",
         "trap2.updates.trainable.Point",
     ),
+    "Training scripts": (
+        "trap2.integrations.adapters.trap2_backward",
+        "trap2.integrations.adapters.scale_of_step",
+        "trap2.integrations.adapters.AdapterError",
+    ),
     "Mergers": (
         "trap2.merging.merger.Merger",
         "trap2.merging.catalogue.METHODS",

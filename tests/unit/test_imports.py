@@ -17,7 +17,7 @@ FLOORS = (
     ("data", "updates"),
     ("models", "merging"),
     ("protection", "evaluation"),
-    ("training",),
+    ("training", "integrations"),
     ("attacks",),
     ("suites",),
     ("report",),
@@ -25,7 +25,7 @@ FLOORS = (
 )
 ROOMS = [
     *("runtime", "data", "models", "updates", "protection", "training"),
-    *("merging", "evaluation", "attacks", "suites", "report"),
+    *("merging", "evaluation", "attacks", "suites", "report", "integrations"),
 ]
 
 
@@ -70,7 +70,7 @@ def upward_imports(library: Path) -> list[str]:
     ]
 
 
-def test_eleven_rooms_and_the_door_have_their_places():
+def test_twelve_rooms_and_the_door_have_their_places():
     folders = sorted(p.parent.name for p in LIBRARY.glob("*/__init__.py"))
     assert folders == sorted([*ROOMS, "cli"])
     assert sorted(name for floor in FLOORS for name in floor) == folders

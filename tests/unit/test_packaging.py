@@ -42,7 +42,9 @@ FOR_TESTS = requirements(METADATA["optional-dependencies"]["test"])
 
 def imported(*folders: str) -> set[str]:
     """The packages that the Python files of some folders import."""
-    local = {path.stem for folder in folders for path in (PROJECT / folder).rglob("*.py")}
+    files = (path for folder in folders for path in (PROJECT / folder).rglob("*.py"))
+    # In a package a module has the package's name before its own.
+    local = {path.stem for path in files if not (path.parent / "__init__.py").exists()}
     names = set()
     for folder in folders:
         for path in (PROJECT / folder).rglob("*.py"):

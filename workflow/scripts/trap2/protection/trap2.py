@@ -116,24 +116,24 @@ def accumulate_terms(
         nominal, off_nominal = found
         (share * (nominal - weight * off_nominal)).backward()
         return nominal.item(), off_nominal.item()
-    before = _random_state()
+    before = random_state()
     nominal = loss_at(1.0)
     (share * nominal).backward()
-    after = _random_state()
-    _set_random_state(before)
+    after = random_state()
+    set_random_state(before)
     off_nominal = loss_at(where)
     (-share * weight * off_nominal).backward()
     # A loss that keeps its masks has drawn none the second time.
-    _set_random_state(after)
+    set_random_state(after)
     return nominal.item(), off_nominal.item()
 
 
-def _random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
+def random_state() -> tuple[torch.Tensor, torch.Tensor | None]:
     on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
     return torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
 
 
-def _set_random_state(state: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+def set_random_state(state: tuple[torch.Tensor, torch.Tensor | None]) -> None:
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1])

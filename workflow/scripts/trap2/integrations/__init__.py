@@ -1,0 +1,1 @@
+"""TRAP² in other people's training loops."""
