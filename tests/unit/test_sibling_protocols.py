@@ -11,7 +11,8 @@ from stages import TASKS, tiny_stage
 from trap2.attacks import protocols
 from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.protocols import Protocols, Released, SiblingPlan, between, merge_siblings
-from trap2.attacks.remade import NONE, DoesNotApply, FixedStage, attention_distances, remade
+from trap2.attacks.remade import NONE, FixedStage, attention_distances, remade
+from trap2.attacks.running import DoesNotApply
 from trap2.protection.checkpoints import move_heads
 from trap2.updates.applied import AppliedUpdate
 

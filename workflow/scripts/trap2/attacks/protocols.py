@@ -20,12 +20,12 @@ from torch import nn
 from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.remade import (
     NONE,
-    DoesNotApply,
     FixedStage,
     Remade,
     attention_distances,
     remade,
 )
+from trap2.attacks.running import DoesNotApply
 from trap2.attacks.stage import are_finite
 from trap2.evaluation.cells import cell_key, seal
 from trap2.evaluation.merges import earlier_cells

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import nn
 
 from trap2.attacks.catalogue import ATTACKS
+from trap2.attacks.running import merges
 from trap2.attacks.stage import Merge, Stage
 from trap2.merging.merger import Merger
 from trap2.merging.settings import Search
 from trap2.models.task import Task
 from trap2.protection.adapters import layer_name
-from trap2.runtime.catalogue import CatalogueError, Options
-from trap2.runtime.errors import Trap2Error
+from trap2.runtime.catalogue import Options
 from trap2.updates.delta import Update, dense
 from trap2.updates.sibling_records import SiblingDistance
 
@@ -29,13 +27,6 @@ NONE = "none"
 """What is done before merging where nothing is."""
 
 PAIRS = {"qk": ("q_proj", "k_proj"), "vo": ("v_proj", "out_proj")}
-
-# The stubs of torch.linalg lack its error.
-_NOT_CONVERGED = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-
-
-class DoesNotApply(Trap2Error):
-    """What was published is nothing that this attack could work on; the message says why."""
 
 
 class FixedStage(Stage):
@@ -111,14 +102,8 @@ def remade(stage: FixedStage, attack: str, options: Options) -> Remade:
     if attack == NONE:
         return Remade(stage.updates)
     stage.begin(attack, 0)
-    try:
-        # Of a curve over its budget the last point is what an attack comes to.
-        *_, merge = ATTACKS[attack].run(stage, options)
-    except CatalogueError:
-        # Not of what was published, but of the entry.
-        raise
-    except (Trap2Error, *_NOT_CONVERGED) as error:
-        raise DoesNotApply(str(error)) from error
+    # Of a curve over its budget the last point is what an attack comes to.
+    *_, merge = merges(stage, ATTACKS[attack], options)
     return Remade(stage.summed, merge) if merge is stage.sum else Remade(None, merge)
 
 

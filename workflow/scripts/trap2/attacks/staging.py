@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
-
 from trap2.attacks.attack import POINTS, Attack
 from trap2.attacks.catalogue import ATTACKS
 from trap2.attacks.meter import Meter
-from trap2.attacks.stage import Merge, Stage, are_finite
+from trap2.attacks.running import DoesNotApply, merges
+from trap2.attacks.stage import Stage, are_finite
 from trap2.data.prepared import SplitName
 from trap2.evaluation.cells import cell_key, seal
 from trap2.evaluation.merges import earlier_cells
 from trap2.models.scoring import Score, score_record
 from trap2.runtime import files
 from trap2.runtime.catalogue import CatalogueError
-from trap2.runtime.errors import Trap2Error
 from trap2.updates.applied import AppliedUpdate
 from trap2.updates.records import AnswerRecord, AttackCell, AttackPoint, AttackRecord, Options
-
-# The stubs of torch.linalg lack its error.
-_NOT_CONVERGED = (np.linalg.LinAlgError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-
-
-class DoesNotApply(Trap2Error):
-    """What was published is nothing that this attack could work on; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ def attack_points(
     entry = ATTACKS[attack]
     stage.begin(attack, attack_seed)
     points: list[AttackPoint] = []
-    for merge in _merges(stage, entry, options):
+    for merge in merges(stage, entry, options):
         cost = stage.spent()
         _check_seen(entry, cost)
         with AppliedUpdate(stage.model, merge.delta) as applied:
@@ -175,16 +165,6 @@ def _points_or_reason(
         return {"points": attack_points(stage, attack, attack_seed, options)}
     except DoesNotApply as error:
         return {"points": [], "reason": str(error)}
-
-
-def _merges(stage: Stage, entry: Attack, options: Options) -> Iterator[Merge]:
-    try:
-        yield from entry.run(stage, options)
-    except CatalogueError:
-        # Not of what was published, but of the entry.
-        raise
-    except (Trap2Error, *_NOT_CONVERGED) as error:
-        raise DoesNotApply(str(error)) from error
 
 
 def _check_seen(entry: Attack, cost: Meter) -> None:
