@@ -28,8 +28,8 @@ def figures(everything: bool) -> Iterator[Figure]:
         size = BATCH.get(name, 16)
         steps, repeats = (1, 3) if name in BATCH else (10, 12 if everything else 6)
 
-        def many(step: Callable[[], Any], steps: int = steps) -> Callable[[], None]:
-            return lambda: [step() for _ in range(steps)] and None
+        def many(step: Callable[[], Any], steps: int = steps) -> Callable[[], Any]:
+            return lambda: [step() for _ in range(steps)]
 
         ways = {
             "unprotected": many(_step(architecture, size, None)),
@@ -75,11 +75,11 @@ def _peft_step(architecture: dict[str, Any], size: int) -> Callable[[], Any]:
     parameters = [p for p in adapted.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98), weight_decay=0.0)
     given = task(architecture, 4 * size)
-    order = iter(lambda: torch.randint(4 * size, (size,)).numpy(), None)
 
     def step() -> None:
         optimiser.zero_grad()
-        given.loss(adapted, given.batch("train", next(order))).backward()
+        chosen = torch.randint(4 * size, (size,)).numpy()
+        given.loss(adapted, given.batch("train", chosen)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
 
