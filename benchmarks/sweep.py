@@ -47,7 +47,7 @@ def figures(everything: bool) -> Iterator[Figure]:
 
 def _prepare(folder: Path, suite: dict[str, Any]) -> list[str]:
     for task in suite["tasks"]:
-        prepare_demo(task, {"train": 1, "val": 100, "test": 1}, 32, 0, folder / task)
+        prepare_demo(task, {"train": 1, "val": 100, "test": 1}, 32, 0, folder / task / "32")
     return [str(path) for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
