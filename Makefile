@@ -33,7 +33,7 @@ help:
 	@echo "                    AGAINST=FILE also against a manifest that was kept elsewhere"
 	@echo "make test           run the tests; about 40 minutes on two cores"
 	@echo "make test-slurm     run the cluster's tests on a SLURM of one node (installed as root)"
-	@echo "make benchmark      time what we do against the plain way of doing it, 5 minutes; ALL=1 all of it"
+	@echo "make benchmark      time what we do against the plain way of doing it; ALL=1 all of it"
 	@echo "make lint           check format, style and types"
 	@echo "make env            make the environment .venv/ alone; some gigabytes, once"
 	@echo "make clean          delete results and logs; .venv/ and resources/ stay"
